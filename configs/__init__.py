@@ -1,0 +1,1 @@
+"""Training recipes: one small file each, read with `--config configs/NAME.py`."""

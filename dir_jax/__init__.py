@@ -1,0 +1,1 @@
+"""Decoupled Iterative Refinement of two interacting hands, in JAX."""

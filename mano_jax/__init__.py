@@ -1,0 +1,1 @@
+"""The MANO hand model in JAX."""
