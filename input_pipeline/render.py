@@ -1,0 +1,216 @@
+"""Drawing triangle meshes through a pinhole camera, over OpenCV's software rasteriser.
+
+Camera axes are this project's: x right, y down, z forward, metres. A pixel (column i, row j) has
+its centre at (i + 0.5, j + 0.5) and shows the point x with camera @ x ~ (i + 0.5, j + 0.5, 1).
+
+`cv2.triangleRasterize` (OpenCV 5) knows only a symmetric field of view, looks along -z and has y
+up. It is perspective-correct and exact at pixel centres, but three habits of it are met here:
+the settings object made from Python draws everything white until a shading type is set; the depth
+of an empty pixel does not come back as exactly zFar; and a triangle that reaches behind the camera
+is drawn wrongly, so such triangles are left out.
+"""
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+Mesh = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""(vertices_xyz (V, 3) metres, faces (F, 3), colours or other values at the vertices (V, C))."""
+
+CULLING = {
+    "none": cv2.RASTERIZE_CULLING_NONE,
+    "back": cv2.RASTERIZE_CULLING_CW,
+    "front": cv2.RASTERIZE_CULLING_CCW,
+}
+CHANNELS_PER_PASS = 3
+
+
+def render_meshes(
+    meshes: Sequence[Mesh],
+    camera: np.ndarray,
+    size: tuple[int, int],
+    supersample: int = 1,
+    *,
+    background: np.ndarray | None = None,
+    cull: str = "none",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws coloured meshes with hidden surfaces removed.
+
+    Args:
+      meshes: (vertices_xyz (V, 3) in camera metres, faces (F, 3), colours (V, 3) in 0..1) each.
+        A triangle with a vertex at or behind the camera plane is left out.
+      camera: (3, 3) intrinsics in pixels of the picture.
+      size: (height, width) of the picture.
+      supersample: each pixel averages this many squared samples (1: none).
+      background: (h, w, 3) in 0..1 behind the meshes; black when None.
+      cull: "none" draws both windings; "back" leaves out triangles whose counter-clockwise side
+        (the outside of a closed mesh) looks away from the camera; "front" the opposite.
+
+    Returns:
+      (rgb (h, w, 3) float32 in 0..1, depth (h, w) float32: z in metres, of the nearest sample,
+      infinite where nothing was drawn).
+
+    Raises:
+      ValueError: a mesh, the camera or an option has the wrong shape or value.
+    """
+    height, width = size
+    fine = (height * supersample, width * supersample)
+    canvas = None
+    if background is not None:
+        canvas = np.asarray(background, np.float32)
+        if canvas.shape != (height, width, 3):
+            raise ValueError(f"background has shape {canvas.shape}, wanted {(height, width, 3)}")
+        canvas = canvas.repeat(supersample, axis=0).repeat(supersample, axis=1)
+    fine_camera = np.diag([supersample, supersample, 1.0]) @ np.asarray(camera, np.float64)
+    rgb, depth = rasterise(meshes, fine_camera, fine, background=canvas, cull=cull)
+    if supersample > 1:
+        rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+        depth = depth.reshape(height, supersample, width, supersample).min(axis=(1, 3))
+    return rgb, depth
+
+
+def rasterise(
+    meshes: Sequence[Mesh],
+    camera: np.ndarray,
+    size: tuple[int, int],
+    *,
+    background: np.ndarray | None = None,
+    cull: str = "none",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values of the nearest surface at every pixel centre, interpolated in 3D.
+
+    Args:
+      meshes: as in `render_meshes`, but with any number C of values at a vertex, within 0..1.
+      camera: (3, 3) intrinsics in pixels.
+      size: (height, width).
+      background: (h, w, C) where nothing is drawn; zero when None.
+      cull: see `render_meshes`.
+
+    Returns:
+      (values (h, w, C) float32, depth (h, w) float32 metres, infinite where empty).
+
+    Raises:
+      ValueError: a mesh, the camera or an option has the wrong shape or value.
+    """
+    if cull not in CULLING:
+        raise ValueError(f"cull is {cull!r}, wanted one of {sorted(CULLING)}")
+    camera = np.asarray(camera, np.float64)
+    if camera.shape != (3, 3):
+        raise ValueError(f"camera has shape {camera.shape}, wanted (3, 3)")
+    vertices, faces, values = _joined(meshes)
+    channels = values.shape[1] if background is None else background.shape[-1]
+    picture = np.zeros((*size, channels), np.float32)
+    if background is not None:
+        picture[:] = background
+    faces = faces[(vertices[faces, 2] > 1e-6).all(axis=1)] if len(faces) else faces
+    if not len(faces):
+        return picture, np.full(size, np.inf, np.float32)
+    used = vertices[np.unique(faces), 2]
+    near, far = 0.5 * float(used.min()), 2.0 * float(used.max())
+    points = _to_symmetric_frustum(vertices, camera, size)
+    settings = cv2.TriangleRasterizeSettings()
+    settings.setShadingType(cv2.RASTERIZE_SHADING_SHADED)
+    settings.setCullingMode(CULLING[cull])
+    for start in range(0, channels, CHANNELS_PER_PASS):
+        take = min(CHANNELS_PER_PASS, channels - start)
+        colours = np.zeros((len(points), CHANNELS_PER_PASS), np.float32)
+        colours[:, :take] = values[:, start : start + take]
+        layer = np.zeros((*size, CHANNELS_PER_PASS), np.float32)
+        layer[..., :take] = picture[..., start : start + take]
+        depth = np.full(size, far, np.float32)
+        cv2.triangleRasterize(
+            points[:, None], faces[:, None], colours[:, None], layer, depth,
+            np.eye(4, dtype=np.float32), math.pi / 2, near, far, settings,
+        )  # fmt: skip
+        picture[..., start : start + take] = layer[..., :take]
+    depth[depth > 0.75 * far] = np.inf
+    return picture, depth
+
+
+def vertex_normals(vertices_xyz: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (V, 3) of a mesh, pointing to the counter-clockwise side, weighted by area."""
+    vertices = np.asarray(vertices_xyz, np.float64)
+    corners = vertices[faces]
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros_like(vertices)
+    for axis in range(3):
+        for corner in range(3):
+            normals[:, axis] += np.bincount(
+                faces[:, corner], weights=across[:, axis], minlength=len(vertices)
+            )
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return normals / np.maximum(length, 1e-20)
+
+
+def shade(
+    vertices_xyz: np.ndarray,
+    faces: np.ndarray,
+    base_colour: np.ndarray | Sequence[float],
+    *,
+    light: Sequence[float] = (-0.4, -0.7, -1.0),
+    ambient: float = 0.4,
+    diffuse: float = 0.7,
+) -> np.ndarray:
+    """Colours of a matt surface under one distant light and even light from all around.
+
+    Args:
+      vertices_xyz: (V, 3), camera axes.
+      faces: (F, 3), outside counter-clockwise.
+      base_colour: (3,) or (V, 3) RGB in 0..1.
+      light: direction from the surface towards the light; camera axes, any length.
+      ambient: share of the base colour that shows everywhere.
+      diffuse: share added where the surface faces the light (Lambert's law).
+
+    Returns:
+      (V, 3) RGB float32 in 0..1, for `render_meshes`.
+    """
+    towards = np.asarray(light, np.float64)
+    towards = towards / np.linalg.norm(towards)
+    facing = np.maximum(vertex_normals(vertices_xyz, faces) @ towards, 0.0)
+    strength = (ambient + diffuse * facing)[:, None]
+    return np.clip(np.asarray(base_colour) * strength, 0.0, 1.0).astype(np.float32)
+
+
+def _joined(meshes: Sequence[Mesh]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One vertex, face and value array of several meshes."""
+    all_vertices, all_faces, all_values, start = [np.zeros((0, 3))], [], [], 0
+    for number, (vertices, faces, values) in enumerate(meshes):
+        vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
+        values = np.asarray(values, np.float32)
+        if vertices.ndim != 2 or vertices.shape[1] != 3:
+            raise ValueError(f"mesh {number}: vertices have shape {vertices.shape}, wanted (V, 3)")
+        if faces.ndim != 2 or faces.shape[1] != 3:
+            raise ValueError(f"mesh {number}: faces have shape {faces.shape}, wanted (F, 3)")
+        if values.ndim != 2 or len(values) != len(vertices):
+            raise ValueError(
+                f"mesh {number}: values have shape {values.shape}, wanted ({len(vertices)}, C)"
+            )
+        all_vertices.append(vertices)
+        all_faces.append(faces + start)
+        all_values.append(values)
+        start += len(vertices)
+    if not meshes:
+        return np.zeros((0, 3)), np.zeros((0, 3), np.int32), np.zeros((0, 3), np.float32)
+    faces = np.concatenate(all_faces).astype(np.int32)
+    return np.concatenate(all_vertices), faces, np.concatenate(all_values)
+
+
+def _to_symmetric_frustum(
+    vertices_xyz: np.ndarray, camera: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Vertices (V, 3) float32 that a 90 degree symmetric view shows where `camera` shows ours.
+
+    With fovY = pi / 2 OpenCV puts (x, y, -z) at column w/2 + (h/2) x/z and row h/2 - (h/2) y/z,
+    so a linear change of the coordinates reaches every pinhole.
+    """
+    height, width = size
+    seen = vertices_xyz @ camera.T
+    depth = seen[:, 2]
+    half = height / 2.0
+    points = np.empty((len(seen), 3), np.float32)
+    points[:, 0] = (seen[:, 0] - 0.5 * width * depth) / half
+    points[:, 1] = (half * depth - seen[:, 1]) / half
+    points[:, 2] = -depth
+    return points
