@@ -1,0 +1,122 @@
+"""Prepared records: bytes, shards, TFDS's and our own readers agree."""
+
+import hashlib
+import os
+
+import numpy as np
+import pytest
+
+from input_pipeline import dataset, records
+from input_pipeline.dataset import DatasetError
+from tests.input_pipeline.examples import random_record
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    made = {"train": [random_record(i) for i in range(7)], "test": [random_record(100)]}
+    dataset.write_dataset(folder, made, shard_size=3)
+    return folder, made
+
+
+def assert_same(got, want):
+    assert got.image == want.image
+    for name, field in records.FIELDS.items():
+        value, wanted = getattr(got, name), getattr(want, name)
+        if field.dtype is object:
+            assert value == wanted
+        else:
+            np.testing.assert_array_equal(value, np.asarray(wanted, field.dtype))
+            assert np.shape(value) == field.shape
+
+
+def test_a_record_survives_its_bytes_and_they_do_not_vary():
+    record = random_record(3)
+    data = records.serialize(record)
+    assert_same(records.deserialize(data), record)
+    assert records.serialize(random_record(3)) == data
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, -50])
+def test_damaged_bytes_are_refused_by_name(cut):
+    data = records.serialize(random_record(0))
+    with pytest.raises(ValueError, match="record"):
+        records.deserialize(data[:cut])
+
+
+def test_a_wrong_shape_is_refused():
+    record = random_record(0)
+    object.__setattr__(record, "betas", np.zeros((2, 9)))
+    with pytest.raises(ValueError, match=r"betas.*\(2, 9\)"):
+        records.serialize(record)
+
+
+def test_random_access_in_any_order_with_repeats(prepared):
+    folder, made = prepared
+    source = dataset.open_split(folder, "train")
+    assert len(source) == 7
+    wanted = [6, 0, 3, 3, 2, 5]
+    for data, index in zip(source.read(wanted), wanted, strict=True):
+        assert_same(records.deserialize(data), made["train"][index])
+    assert len(dataset.open_split(folder, "test")) == 1
+    with pytest.raises(IndexError):
+        source.read([7])
+
+
+def test_what_is_not_there_is_named(prepared, tmp_path):
+    folder, _ = prepared
+    with pytest.raises(DatasetError, match=r"val.*train, test"):
+        dataset.open_split(folder, "val")
+    with pytest.raises(DatasetError, match="prepare"):
+        dataset.open_split(tmp_path, "train")
+    with pytest.raises(DatasetError, match="interacting_small"):
+        dataset.open_split(folder, "train", "both")
+
+
+def test_shards_are_the_same_bytes_each_time(tmp_path):
+    data = [records.serialize(random_record(i)) for i in range(5)]
+    digests = set()
+    for name in "ab":
+        dataset.write_shard(tmp_path / name, data)
+        digests.add(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_a_failing_shard_leaves_nothing(tmp_path):
+    def failing():
+        yield b"one"
+        raise KeyError("boom")
+
+    with pytest.raises(KeyError):
+        dataset.write_shard(tmp_path / "shard", failing())
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_tfds_and_tensorflow_read_the_same(prepared):
+    import tensorflow as tf
+
+    folder, made = prepared
+    builder = dataset.builder(folder)
+    assert builder.info.splits["train"].num_examples == 7
+    assert builder.info.full_name == "interhand26m/interacting/1.0.0"
+    assert "hands_mean" in builder.info.features["hand_pose"].doc.desc
+    source = builder.as_data_source(split="train")
+    for i, example in enumerate(dataset.as_dataset(folder, "train")):
+        want = made["train"][i]
+        for read in (example, source[i]):
+            np.testing.assert_array_equal(np.asarray(read["hand_pose"]), want.hand_pose)
+            np.testing.assert_array_equal(np.asarray(read["joint_valid"]), want.joint_valid)
+            assert np.asarray(read["file_name"]).item().decode() == want.file_name
+            image = np.asarray(read["image"]).astype(int)
+            assert image.shape == (424, 424, 3)
+            # tensorflow and OpenCV carry different JPEG decoders.
+            assert np.abs(image - records.decode_jpeg(want.image)).mean() < 1
+    parsed = dataset.parse_example(tf.constant(dataset.open_split(folder, "train").read([4])[0]))
+    assert set(parsed) == {"image", *records.FIELDS}
+    for name, field in records.FIELDS.items():
+        assert parsed[name].shape == field.shape
+    assert parsed["image"].numpy() == made["train"][4].image
+    np.testing.assert_array_equal(parsed["hand_valid"], made["train"][4].hand_valid)
+    only = dataset.parse_example(dataset.open_split(folder, "train").read([4])[0], ["image"])
+    assert list(only) == ["image"]
