@@ -1,0 +1,177 @@
+"""Rotations of any batch shape, with finite values and gradients everywhere.
+
+Every function works in the dtype of its input and treats leading dimensions as batch. Where a
+formula has a removable singularity (angle zero, parallel vectors), both branches of a `where` see
+harmless numbers, so that forward- and reverse-mode derivatives stay finite too.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+_SERIES_BELOW = 1e-4
+"""Squared angle under which power series replace quotients; their next term is below 1e-17."""
+
+_ZERO_BELOW = 1e-16
+"""Squared length under which a vector counts as zero."""
+
+
+def _sinc(squared: jax.Array) -> jax.Array:
+    """sin(x) / x as a smooth function of x squared."""
+    small = squared < _SERIES_BELOW
+    x = jnp.sqrt(jnp.where(small, 1.0, squared))
+    series = 1 - squared / 6 * (1 - squared / 20 * (1 - squared / 42))
+    return jnp.where(small, series, jnp.sin(x) / x)
+
+
+def _cross(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Cross product along the last axis; spelt out because it fuses better than `jnp.cross`."""
+    ax, ay, az = a[..., 0], a[..., 1], a[..., 2]
+    bx, by, bz = b[..., 0], b[..., 1], b[..., 2]
+    return jnp.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
+
+
+def _normalise(vector: jax.Array, otherwise: jax.Array) -> jax.Array:
+    """`vector` at unit length, or `otherwise` (already of unit length) where it is zero."""
+    squared = jnp.sum(vector * vector, axis=-1, keepdims=True)
+    zero = squared < _ZERO_BELOW
+    unit = jnp.where(zero, 0, vector) / jnp.sqrt(jnp.where(zero, 1, squared))
+    return jnp.where(zero, otherwise, unit)
+
+
+def _perpendicular(unit: jax.Array) -> jax.Array:
+    """Some unit vector at right angles to a unit vector (no gradient flows through the choice)."""
+    unit = jax.lax.stop_gradient(unit)
+    axis = jax.nn.one_hot(jnp.argmin(jnp.abs(unit), axis=-1), 3, dtype=unit.dtype)
+    across = _cross(unit, axis)
+    return across / jnp.linalg.norm(across, axis=-1, keepdims=True)
+
+
+def _unit_axis(like: jax.Array, axis: int) -> jax.Array:
+    return jnp.broadcast_to(jnp.eye(3, dtype=like.dtype)[axis], like.shape)
+
+
+def matrix_from_axis_angle(axis_angle: jax.Array) -> jax.Array:
+    """Rotation matrices of rotation vectors (Rodrigues' formula), exact at zero and beyond pi.
+
+    Args:
+      axis_angle: (..., 3) unit axis times angle, radians.
+
+    Returns:
+      (..., 3, 3).
+    """
+    axis_angle = jnp.asarray(axis_angle)
+    squared = jnp.sum(axis_angle * axis_angle, axis=-1)[..., None, None]
+    sine = _sinc(squared)  # sin(a) / a
+    versine = 0.5 * _sinc(squared / 4) ** 2  # (1 - cos(a)) / a^2, without cancellation
+    x, y, z = axis_angle[..., 0], axis_angle[..., 1], axis_angle[..., 2]
+    zero = jnp.zeros_like(x)
+    cross = jnp.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1)
+    cross = cross.reshape(*axis_angle.shape[:-1], 3, 3)
+    outer = axis_angle[..., :, None] * axis_angle[..., None, :]
+    identity = jnp.eye(3, dtype=axis_angle.dtype)
+    # K^2 = v v^T - |v|^2 I
+    return identity + sine * cross + versine * (outer - squared * identity)
+
+
+def axis_angle_from_matrix(matrix: jax.Array) -> jax.Array:
+    """Rotation vectors of rotation matrices, angle in [0, pi].
+
+    Goes through the best conditioned of the four quaternion formulas, so that nothing is lost near
+    zero or near pi. At exactly pi either of the two opposite axes may come out.
+
+    Args:
+      matrix: (..., 3, 3) rotations.
+
+    Returns:
+      (..., 3) radians.
+    """
+    m = jnp.asarray(matrix)
+    m00, m11, m22 = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
+    wx, wy, wz = (
+        m[..., 2, 1] - m[..., 1, 2],
+        m[..., 0, 2] - m[..., 2, 0],
+        m[..., 1, 0] - m[..., 0, 1],
+    )
+    xy, xz, yz = (
+        m[..., 0, 1] + m[..., 1, 0],
+        m[..., 0, 2] + m[..., 2, 0],
+        m[..., 1, 2] + m[..., 2, 1],
+    )
+    rows = [  # row k is 4 q_k q for the quaternion q = (w, x, y, z)
+        [1 + m00 + m11 + m22, wx, wy, wz],
+        [wx, 1 + m00 - m11 - m22, xy, xz],
+        [wy, xy, 1 - m00 + m11 - m22, yz],
+        [wz, xz, yz, 1 - m00 - m11 + m22],
+    ]
+    table = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+    best = jnp.argmax(jnp.stack([rows[k][k] for k in range(4)], axis=-1), axis=-1)
+    quaternion = jnp.take_along_axis(table, best[..., None, None], axis=-2)[..., 0, :]
+    quaternion = quaternion / jnp.linalg.norm(quaternion, axis=-1, keepdims=True)
+    quaternion = jnp.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    w, xyz = quaternion[..., :1], quaternion[..., 1:]
+    squared = jnp.sum(xyz * xyz, axis=-1, keepdims=True)
+    small = squared < _SERIES_BELOW
+    sine = jnp.sqrt(jnp.where(small, 1, squared))
+    series = 2 * (1 + squared / 6 * (1 + 9 / 20 * squared * (1 + 25 / 42 * squared)))  # 2 asin(s)/s
+    return xyz * jnp.where(small, series, 2 * jnp.arctan2(sine, w) / sine)
+
+
+def _columns(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
+    return jnp.stack([x, y, z], axis=-1)
+
+
+def matrix_from_6d(sixd: jax.Array) -> jax.Array:
+    """Rotation whose first column is along the first vector (Gram-Schmidt; Zhou et al. 2019).
+
+    Zero or parallel vectors still give a rotation, with finite gradients.
+
+    Args:
+      sixd: (..., 6) two vectors, one after the other.
+
+    Returns:
+      (..., 3, 3).
+    """
+    sixd = jnp.asarray(sixd)
+    first, second = sixd[..., :3], sixd[..., 3:]
+    x = _normalise(first, _unit_axis(first, 0))
+    along = jnp.sum(x * second, axis=-1, keepdims=True) * x
+    y = _normalise(second - along, _perpendicular(x))
+    return _columns(x, y, _cross(x, y))
+
+
+def matrix_from_6d_robust(sixd: jax.Array) -> jax.Array:
+    """Rotation that treats both vectors alike, as DIR's root rotation (manopth's robust form).
+
+    The unit vectors' sum and difference are perpendicular; the columns x and y lie at 45 degrees
+    between them. Zero, equal or opposite vectors still give a rotation, with finite gradients.
+
+    Args:
+      sixd: (..., 6) two vectors, one after the other.
+
+    Returns:
+      (..., 3, 3).
+    """
+    sixd = jnp.asarray(sixd)
+    x = _normalise(sixd[..., :3], _unit_axis(sixd[..., :3], 0))
+    y = _normalise(sixd[..., 3:], _unit_axis(sixd[..., 3:], 1))
+    across = _perpendicular(x)
+    middle = _normalise(x + y, across)
+    orthogonal = _normalise(x - y, across)
+    x = _normalise(middle + orthogonal, x)
+    y = _normalise(middle - orthogonal, y)
+    return _columns(x, y, _normalise(_cross(x, y), x))
+
+
+def sixd_from_matrix(matrix: jax.Array) -> jax.Array:
+    """The first two columns, one after the other; both 6D forms take them back to the matrix.
+
+    Args:
+      matrix: (..., 3, 3) rotations.
+
+    Returns:
+      (..., 6).
+    """
+    matrix = jnp.asarray(matrix)
+    return jnp.concatenate([matrix[..., :, 0], matrix[..., :, 1]], axis=-1)

@@ -1,0 +1,279 @@
+"""MANO's forward function: pose and shape to vertices and joints (Romero et al. 2017, eq. 1-5)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mano_jax import constants
+from mano_jax.assets import Hand, HandError
+from mano_jax.rotations import matrix_from_axis_angle
+
+Tips = str | np.ndarray | jax.Array | tuple[int, ...]
+
+_FINGER_BASES = np.array([1, 4, 7, 10, 13])
+"""First joints of the five fingers; the next two of each follow directly."""
+
+
+class HandMesh(NamedTuple):
+    """Posed hands.
+
+    Attributes:
+      vertices: (..., 778, 3) metres.
+      joints: (..., 21, 3) metres; wrist, then four each of thumb, index, middle, ring, pinky.
+    """
+
+    vertices: jax.Array
+    joints: jax.Array
+
+
+def tip_indices(side: str, tips: str) -> np.ndarray:
+    """Vertex numbers of thumb, index, middle, ring and pinky tips.
+
+    Args:
+      side: "left", "right" or "both".
+      tips: name of the convention, a key of `constants.TIPS`.
+
+    Returns:
+      (5,) int32, or (2, 5) (left, right) for "both".
+
+    Raises:
+      HandError: for a convention or side that does not exist.
+    """
+    if tips not in constants.TIPS:
+        raise HandError(f"tips is {tips!r}; wanted one of {', '.join(constants.TIPS)}")
+    if side == "both":
+        return np.array([constants.TIPS[tips][s] for s in constants.SIDES], np.int32)
+    if side not in constants.SIDES:
+        raise HandError(f"side is {side!r}; wanted left, right or both")
+    return np.array(constants.TIPS[tips][side], np.int32)
+
+
+def _resolve_tips(hand: Hand, tips: Tips) -> jax.Array | np.ndarray:
+    if not isinstance(tips, str):
+        return jnp.asarray(tips, jnp.int32)
+    if hand.side == "both":
+        raise HandError(
+            f"tips is {tips!r} with a stacked pair; give vertex numbers of each hand instead: "
+            "tip_indices('both', name)"
+        )
+    return tip_indices(hand.side, tips)
+
+
+def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    # Metres on a GPU: TF32's ten bits of mantissa would move vertices by a tenth of a millimetre.
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _rest(hand: Hand, betas: jax.Array) -> jax.Array:
+    dtype = betas.dtype
+    regressor = jnp.asarray(hand.J_regressor, dtype)
+    shapedirs = jnp.asarray(hand.shapedirs, dtype).reshape(constants.VERTICES, -1)
+    directions = _matmul(regressor, shapedirs).reshape(-1, constants.BETAS)
+    template = _matmul(regressor, jnp.asarray(hand.v_template, dtype))
+    offsets = _matmul(betas, directions.T)
+    return template + offsets.reshape(*betas.shape[:-1], constants.MANO_JOINTS, 3)
+
+
+def rest_joints(hand: Hand, betas: jax.Array) -> jax.Array:
+    """MANO's 16 joints of the shaped hand in its rest pose, MANO's order.
+
+    Args:
+      hand: the hand model.
+      betas: (..., 10) shape coefficients.
+
+    Returns:
+      (..., 16, 3) metres.
+    """
+    return _rest(hand, jnp.asarray(betas))
+
+
+def _kinematics(rotations: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """World rotations (B, 16, 3, 3) and positions (B, 16, 3) along the tree, fingers together."""
+    root = rotations[:, :1]
+    world_rotations, world_positions = [root], [rest[:, :1]]
+    parent_rotation, parent_position, parent_rest = root, rest[:, :1], rest[:, :1]
+    for level in range(3):
+        joints = _FINGER_BASES + level
+        rest_here = rest[:, joints]
+        bone = (rest_here - parent_rest)[..., None]
+        parent_position = parent_position + _matmul(parent_rotation, bone)[..., 0]
+        parent_rotation = _matmul(parent_rotation, rotations[:, joints])
+        parent_rest = rest_here
+        world_rotations.append(parent_rotation)
+        world_positions.append(parent_position)
+    # Levels come as wrist, five bases, five middles, five ends: back to MANO's order.
+    order = np.array([0, *(1 + finger + 5 * level for finger in range(5) for level in range(3))])
+    rotations = jnp.concatenate(world_rotations, axis=1)[:, order]
+    return rotations, jnp.concatenate(world_positions, axis=1)[:, order]
+
+
+def _skin(hand: Hand, rotations: jax.Array, betas: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Vertices (B, 778, 3) and MANO's joints (B, 16, 3) for rotations (B, 16, 3, 3)."""
+    dtype, batch = betas.dtype, betas.shape[0]
+    identity = jnp.eye(3, dtype=dtype)
+    correctives = (rotations[:, 1:] - identity).reshape(batch, constants.POSE_CORRECTIVES)
+    # Coordinates before vertices: long contiguous rows for the matrix products and the skinning.
+    directions = jnp.concatenate(
+        [jnp.asarray(hand.shapedirs, dtype), jnp.asarray(hand.posedirs, dtype)], axis=-1
+    )
+    directions = directions.transpose(2, 1, 0).reshape(-1, 3 * constants.VERTICES)
+    template = jnp.asarray(hand.v_template, dtype).T
+    offsets = _matmul(jnp.concatenate([betas, correctives], axis=-1), directions)
+    shaped = template + offsets.reshape(batch, 3, constants.VERTICES)
+
+    rest = _rest(hand, betas)
+    world_rotations, joints = _kinematics(rotations, rest)
+    translations = joints - _matmul(world_rotations, rest[..., None])[..., 0]
+    transforms = jnp.concatenate([world_rotations, translations[..., None]], axis=-1)
+    transforms = transforms.transpose(0, 2, 3, 1).reshape(-1, constants.MANO_JOINTS)
+    blended = _matmul(transforms, jnp.asarray(hand.lbs_weights, dtype).T)
+    blended = blended.reshape(batch, 3, 4, constants.VERTICES)
+    vertices = jnp.sum(blended[:, :, :3] * shaped[:, None], axis=2) + blended[:, :, 3]
+    return vertices.transpose(0, 2, 1), joints
+
+
+def _order_joints(joints: jax.Array, tips: jax.Array) -> jax.Array:
+    return jnp.concatenate([joints, tips], axis=-2)[..., np.array(constants.JOINT_ORDER), :]
+
+
+def pose_hand(
+    hand: Hand,
+    global_orient: jax.Array,
+    hand_pose: jax.Array,
+    betas: jax.Array,
+    transl: jax.Array | None = None,
+    *,
+    root_joint: int | None = None,
+    tips: Tips = "manopth",
+) -> HandMesh:
+    """Poses and shapes hands by linear blend skinning.
+
+    Works in the floating dtype of its inputs, under `jit`, `grad` and `vmap` (also over the
+    leading axis of `HandPair.stacked()`).
+
+    Args:
+      hand: the hand model.
+      global_orient: (..., 3, 3) rotation about the wrist's rest position.
+      hand_pose: (..., 15, 3) axis-angle of the finger joints in MANO's order, radians, with
+        `hands_mean` included (see `pca_to_axis_angle`).
+      betas: (..., 10) shape coefficients.
+      transl: (..., 3) metres, added last.
+      root_joint: joint of the 21 that is moved to the origin before `transl` is added (0 wrist,
+        9 middle knuckle); None leaves MANO's own origin.
+      tips: convention of the five tip vertices (`constants.TIPS`), or five vertex numbers.
+
+    Returns:
+      vertices (..., 778, 3) and joints (..., 21, 3), metres. Batch dimensions broadcast.
+
+    Raises:
+      HandError: when a shape, `root_joint` or `tips` is not as described.
+    """
+    tip_vertices = _resolve_tips(hand, tips)
+    if root_joint is not None and not 0 <= root_joint < constants.JOINTS:
+        raise HandError(f"root_joint is {root_joint}; wanted None or 0 to {constants.JOINTS - 1}")
+    arrays = {"global_orient": (global_orient, (3, 3)), "hand_pose": (hand_pose, (15, 3))}
+    arrays |= {"betas": (betas, (constants.BETAS,))}
+    if transl is not None:
+        arrays |= {"transl": (transl, (3,))}
+    batch, values = _broadcast(arrays)
+    rotations = jnp.concatenate(
+        [values["global_orient"][:, None], matrix_from_axis_angle(values["hand_pose"])], axis=1
+    )
+    vertices, joints = _skin(hand, rotations, values["betas"])
+    joints = _order_joints(joints, vertices[:, tip_vertices])
+    move = 0 if root_joint is None else -joints[:, root_joint, None]
+    if transl is not None:
+        move = move + values["transl"][:, None]
+    vertices, joints = vertices + move, joints + move
+    return HandMesh(
+        vertices.reshape(*batch, constants.VERTICES, 3), joints.reshape(*batch, constants.JOINTS, 3)
+    )
+
+
+def _broadcast(arrays: dict) -> tuple[tuple[int, ...], dict[str, jax.Array]]:
+    """Checks trailing shapes, brings all to one dtype and to one flat batch dimension."""
+    values = {name: jnp.asarray(value) for name, (value, _) in arrays.items()}
+    for name, (_, wanted) in arrays.items():
+        shape = values[name].shape
+        if shape[len(shape) - len(wanted) :] != wanted:
+            wanted_text = ", ".join(["...", *map(str, wanted)])
+            raise HandError(f"{name} has shape {shape}; wanted ({wanted_text})")
+    batches = {n: v.shape[: v.ndim - len(arrays[n][1])] for n, v in values.items()}
+    try:
+        batch = jnp.broadcast_shapes(*batches.values())
+    except ValueError:
+        raise HandError(f"batch shapes do not fit together: {batches}") from None
+    dtype = jnp.result_type(*values.values(), jnp.bfloat16)
+    if dtype in (jnp.bfloat16, jnp.float16):
+        dtype = jnp.dtype(jnp.float32)  # half precision would cost millimetres
+    flat = {}
+    for name, value in values.items():
+        wanted = arrays[name][1]
+        flat[name] = jnp.broadcast_to(value.astype(dtype), (*batch, *wanted)).reshape(-1, *wanted)
+    return batch, flat
+
+
+def joints_from_vertices(hand: Hand, vertices: jax.Array, tips: Tips = "intaghand") -> jax.Array:
+    """Evaluation's joints: MANO's regressor applied to the posed vertices, and five tips.
+
+    They differ from `pose_hand`'s joints by millimetres, since skinning bends the mesh that the
+    regressor averages. DIR and IntagHand measure with these.
+
+    Args:
+      hand: the hand model.
+      vertices: (..., 778, 3) posed.
+      tips: convention of the five tip vertices, or five vertex numbers.
+
+    Returns:
+      (..., 21, 3) in the vertices' unit.
+    """
+    vertices = jnp.asarray(vertices)
+    tip_vertices = _resolve_tips(hand, tips)
+    joints = _matmul(jnp.asarray(hand.J_regressor, vertices.dtype), vertices)
+    return _order_joints(joints, vertices[..., tip_vertices, :])
+
+
+def pca_to_axis_angle(hand: Hand, coefficients: jax.Array) -> jax.Array:
+    """Finger pose from principal components: hands_mean + coefficients @ hands_components.
+
+    Args:
+      hand: the hand model.
+      coefficients: (..., n), n at most 45.
+
+    Returns:
+      (..., 15, 3) axis-angle, the mean included.
+    """
+    coefficients = jnp.asarray(coefficients)
+    dtype, count = coefficients.dtype, coefficients.shape[-1]
+    if count > constants.POSE_COMPONENTS:
+        raise HandError(f"{count} pose coefficients; wanted at most {constants.POSE_COMPONENTS}")
+    components = jnp.asarray(hand.hands_components, dtype)[:count]
+    pose = jnp.asarray(hand.hands_mean, dtype) + _matmul(coefficients, components)
+    return pose.reshape(*coefficients.shape[:-1], 15, 3)
+
+
+def axis_angle_to_pca(
+    hand: Hand, hand_pose: jax.Array, components: int = constants.POSE_COMPONENTS
+) -> jax.Array:
+    """Principal components of a finger pose, the inverse of `pca_to_axis_angle`.
+
+    Args:
+      hand: the hand model.
+      hand_pose: (..., 15, 3) axis-angle, the mean included.
+      components: how many; with fewer than 45, the least-squares coefficients.
+
+    Returns:
+      (..., components).
+    """
+    hand_pose = jnp.asarray(hand_pose)
+    flat = hand_pose.reshape(*hand_pose.shape[:-2], constants.POSE_COMPONENTS)
+    flat = flat - jnp.asarray(hand.hands_mean, flat.dtype)
+    if isinstance(hand.hands_components, np.ndarray):
+        inverse = np.linalg.pinv(hand.hands_components[:components])  # in float64, at trace time
+    else:
+        inverse = jnp.linalg.pinv(hand.hands_components[:components])
+    return _matmul(flat, jnp.asarray(inverse, flat.dtype))
