@@ -16,10 +16,10 @@ from tensorflow_datasets.proto import tf_example_pb2
 from mano_jax.constants import BETAS, JOINTS
 
 # Side of the stored window. Its central CROP_SIZE square is the crop the network sees; the rest is
-# margin: the largest augmentation (any rotation, scale 0.9, 10 px shift) reaches
-# 256 / 2 * sqrt(2) / 0.9 + 10 = 211.1 px from the centre, so half of 424 covers it.
+# margin: the largest augmentation (any rotation, scale 0.9, 10 px shift along both axes) reaches
+# (256 / 2 + 10) * sqrt(2) / 0.9 = 216.8 px from the centre; half of 440 covers it.
 CROP_SIZE = 256
-STORED_SIZE = 424
+STORED_SIZE = 440
 MARGIN = (STORED_SIZE - CROP_SIZE) // 2
 
 HANDS = 2  # the axis of hands everywhere: left, right

@@ -109,7 +109,7 @@ def test_tfds_and_tensorflow_read_the_same(prepared):
             np.testing.assert_array_equal(np.asarray(read["joint_valid"]), want.joint_valid)
             assert np.asarray(read["file_name"]).item().decode() == want.file_name
             image = np.asarray(read["image"]).astype(int)
-            assert image.shape == (424, 424, 3)
+            assert image.shape == (records.STORED_SIZE, records.STORED_SIZE, 3)
             # tensorflow and OpenCV carry different JPEG decoders.
             assert np.abs(image - records.decode_jpeg(want.image)).mean() < 1
     parsed = dataset.parse_example(tf.constant(dataset.open_split(folder, "train").read([4])[0]))

@@ -1,0 +1,197 @@
+"""Augmentation against the reference's numbers, and its promises about randomness."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from input_pipeline import augment, pixels
+from input_pipeline.augment import AugmentConfig
+from input_pipeline.records import MARGIN, STORED_SIZE
+
+STILL = AugmentConfig(
+    rotation_degrees=0, scale=0, translation_px=0, flip=0, blur=0, gain=0, brightness=0, noise=0
+)
+
+
+@pytest.fixture(scope="module")
+def golden(golden_dir):
+    return dict(np.load(golden_dir / "augmentation.npz"))
+
+
+def project(camera, points_xyz):
+    homogeneous = points_xyz @ np.asarray(camera, np.float64).T
+    return homogeneous[..., :2] / homogeneous[..., 2:]
+
+
+def golden_geometry(golden, case):
+    rotation, scale, tx, ty, flip = golden["params_rotdeg_scale_tx_ty_flip"][case]
+    return augment.geometry(rotation, scale, (tx, ty), bool(flip), golden["camera"]), bool(flip)
+
+
+@pytest.mark.parametrize("case", range(6))
+def test_geometry_meets_the_reference(golden, case):
+    (affine, motion, camera), flip = golden_geometry(golden, case)
+    moved_xyz = golden["joints_xyz_left_right"] @ np.asarray(motion).T
+    moved_px = np.pad(golden["joints_px_left_right"], ((0, 0), (0, 0), (0, 1)), constant_values=1)
+    moved_px = (moved_px @ np.asarray(affine).T)[..., :2]
+    if flip:
+        moved_xyz, moved_px = moved_xyz[::-1], moved_px[::-1]
+    # The reference keeps its matrices in float32: 3e-5 px.
+    np.testing.assert_allclose(moved_px, golden[f"{case}/joints_px_left_right"], atol=1e-4)
+    # Points and pixels agree after the mirror too, which the reference's do not.
+    np.testing.assert_allclose(project(camera, moved_xyz), moved_px, atol=1e-9)
+    if not flip:
+        np.testing.assert_allclose(moved_xyz, golden[f"{case}/joints_xyz_left_right"], atol=1e-7)
+    np.testing.assert_array_equal(np.asarray(motion)[2], [0, 0, 1])
+
+
+@pytest.mark.parametrize("case", range(6))
+@pytest.mark.parametrize("inside_graph", [False, True])
+def test_image_meets_the_reference(golden, case, inside_graph):
+    (affine, _, _), _ = golden_geometry(golden, case)
+    image = tf.constant(golden["image"])
+    if inside_graph:
+        data = tf.data.Dataset.from_tensors(affine).map(lambda a: pixels.warp(image, a))
+        result = next(data.as_numpy_iterator())
+    else:
+        result = pixels.warp(image, affine).numpy()
+    difference = np.abs(np.round(result) - golden[f"{case}/image"])
+    # cv2 rounds positions to 1/32 pixel; the image is smooth but for its black border.
+    assert difference.mean() < 0.5
+
+
+def test_margin_fills_the_corners():
+    stored = tf.constant(np.full((STORED_SIZE, STORED_SIZE, 3), 200, np.uint8))
+    for rotation in range(0, 360, 15):
+        affine, _, _ = augment.geometry(rotation, 0.9, (10, -10), True, np.eye(3))
+        assert pixels.warp(stored, affine).numpy().min() > 199
+
+
+def test_nothing_drawn_changes_nothing():
+    image = np.random.default_rng(0).integers(0, 255, (STORED_SIZE, STORED_SIZE, 3), np.uint8)
+    camera = np.array([[900, 0, 131], [0, 890, 122], [0, 0, 1.0]], np.float32)
+    draws = augment.draw(augment.example_seed(1, 2, 3), STILL)
+    result = augment.augment_example(tf.constant(image), tf.constant(camera), draws, STILL)
+    np.testing.assert_array_equal(result["image"], image[MARGIN:-MARGIN, MARGIN:-MARGIN])
+    np.testing.assert_allclose(result["motion"], np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(result["camera"], camera, rtol=1e-6)
+    plain = augment.central_crop(tf.constant(image), tf.constant(camera))
+    np.testing.assert_array_equal(plain["image"], result["image"])
+    assert set(plain) == set(result)
+
+
+def test_a_point_of_the_picture_follows_its_label():
+    """A bright spot drawn at a projected point is found where the moved point projects."""
+    camera = np.array([[900, 0, 131], [0, 890, 122], [0, 0, 1.0]], np.float32)
+    point_xyz = np.array([0.03, -0.05, 0.8])
+    x, y = project(camera, point_xyz) + MARGIN
+    columns, rows = np.meshgrid(np.arange(STORED_SIZE), np.arange(STORED_SIZE))
+    spot = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 18)
+    image = tf.constant(np.repeat(spot[..., None], 3, axis=-1).astype(np.uint8))
+    config = dataclasses.replace(STILL, rotation_degrees=180, scale=0.1, translation_px=10, flip=1)
+    for index in range(8):
+        draws = augment.draw(augment.example_seed(0, 0, index), config)
+        result = augment.augment_example(image, tf.constant(camera), draws, config)
+        weights = result["image"].numpy()[..., 0].astype(np.float64)
+        columns, rows = np.meshgrid(np.arange(256), np.arange(256))
+        found = np.array([(weights * columns).sum(), (weights * rows).sum()]) / weights.sum()
+        expected = project(result["camera"].numpy(), result["motion"].numpy() @ point_xyz)
+        np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_draws_depend_on_seed_epoch_and_example_only():
+    config = AugmentConfig()
+
+    def values(seed, epoch, index):
+        draws = augment.draw(augment.example_seed(seed, epoch, index), config)
+        return np.concatenate([np.ravel(v).astype(np.float64) for v in vars(draws).values()])
+
+    first = values(5, 1, 7)
+    np.testing.assert_array_equal(first, values(5, 1, 7))
+    for other in [(6, 1, 7), (5, 2, 7), (5, 1, 8), (1, 5, 7)]:
+        assert np.abs(values(*other) - first).max() > 1e-3
+
+
+def test_draws_cover_the_ranges():
+    config = AugmentConfig()
+    drawn = tf.data.Dataset.range(4000).map(
+        lambda i: vars(augment.draw(augment.example_seed(3, 0, i), config))
+    )
+    drawn = {k: np.stack([d[k] for d in drawn.as_numpy_iterator()]) for k in ("flip", "blur")} | (
+        next(drawn.batch(4000).as_numpy_iterator())
+    )
+    for name, low, high in [
+        ("rotation_degrees", -180, 180),
+        ("scale", 0.9, 1.1),
+        ("translation_px", -10, 10),
+        ("gain", 0.7, 1.3),
+        ("brightness", -12.75, 12.75),
+        ("blur_angle", -np.pi, np.pi),
+    ]:
+        width = high - low
+        assert low <= drawn[name].min() < low + width / 100, name
+        assert high >= drawn[name].max() > high - width / 100, name
+        # Uniform: the mean of 4000 draws strays by 0.29 * width / 63.
+        np.testing.assert_allclose(drawn[name].mean(0), (low + high) / 2, atol=0.02 * width)
+    assert abs(drawn["flip"].mean() - 0.5) < 0.03
+    assert abs(drawn["blur"].mean() - 0.3) < 0.03
+    lengths, counts = np.unique(drawn["blur_length"], return_counts=True)
+    assert list(lengths) == list(range(3, 10)) and counts.min() > 450
+    correlation = np.corrcoef(
+        np.stack([drawn["rotation_degrees"], drawn["scale"], drawn["flip"], drawn["brightness"]])
+    )
+    assert np.abs(correlation - np.eye(4)).max() < 0.06
+
+
+def test_blur_kernel_is_a_line():
+    for length in range(3, 10):
+        kernel = pixels.blur_kernel(length, 0.0).numpy()
+        assert kernel.sum() == pytest.approx(1, abs=1e-6)
+        np.testing.assert_allclose(kernel[4], kernel.sum(axis=0), atol=1e-7)
+        assert 1 / kernel.max() == pytest.approx(length, abs=1e-4)
+    np.testing.assert_allclose(
+        pixels.blur_kernel(9, np.pi / 2), pixels.blur_kernel(9, 0.0).numpy().T, atol=1e-6
+    )
+    diagonal = pixels.blur_kernel(7, np.pi / 4).numpy()
+    assert diagonal[6, 6] > 0 and diagonal[2, 6] == 0
+
+
+def test_blur_is_filtering():
+    image = np.random.default_rng(1).uniform(0, 255, (40, 50, 3)).astype(np.float32)
+    kernel = pixels.blur_kernel(8, 0.7).numpy()
+    expected = cv2.filter2D(image, -1, kernel)[4:-4, 4:-4]
+    np.testing.assert_allclose(pixels.blur(tf.constant(image), 8, 0.7), expected, atol=1e-3)
+
+
+def test_colour_and_noise():
+    image = tf.fill((256, 256, 3), 100.0)
+    result = pixels.recolour(image, tf.constant([0.8, 1.0, 1.2]), 5.0, 2.55, (1, 2)).numpy()
+    np.testing.assert_allclose(result.mean((0, 1)), [85, 105, 125], atol=0.05)
+    # Rounding to whole levels adds a variance of 1/12.
+    np.testing.assert_allclose(result.std((0, 1)), np.sqrt(2.55**2 + 1 / 12), atol=0.05)
+    values = result[..., 0].ravel().astype(float)
+    assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.02
+    kurtosis = ((values - values.mean()) ** 4).mean() / values.var() ** 2
+    assert abs(kurtosis - 3) < 0.2
+    bright = pixels.recolour(image, tf.constant([9.0, 9.0, 9.0]), 0.0, 0.0, (1, 2)).numpy()
+    dark = pixels.recolour(image, tf.constant([0.0, 0.0, 0.0]), -20.0, 0.0, (1, 2)).numpy()
+    assert bright.min() == 255 and dark.max() == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"flip": 1.5},
+        {"scale": -0.1},
+        {"noise": float("nan")},
+        {"rotation_degrees": -1},
+        {"blur_lengths": (3, 11)},
+        {"blur_lengths": (5, 3)},
+    ],
+)
+def test_bad_ranges_are_refused(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        AugmentConfig(**changes)
