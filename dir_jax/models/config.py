@@ -1,0 +1,130 @@
+"""What a model is made of: every architectural switch, and the two published presets.
+
+"Released" is the authors' public code and checkpoint, "paper" the published text (Ren et al.,
+ICCV 2023). They differ in the attention, the graph convolution, the depth of the transformer and
+in what is projected back to the image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+CHOICES = {
+    "attention": ("convolution", "light", "none"),
+    "graph": ("per_joint", "shared", "none"),
+    "planes": ("bone", "joint", "sum", "heatmap", "none"),
+    "projection": ("factored", "onehot", "scatter"),
+    "sampling": ("gather", "onehot_matmul", "map_coordinates"),
+    "precision": ("float32", "bfloat16"),
+    "tips": ("manopth", "intaghand", "smplx"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of one network; `PRESETS` holds the published ones.
+
+    Attributes:
+      encoder_blocks: bottlenecks in each of the encoder's four groups (ResNet-50: 3, 4, 6, 3).
+      encoder_width: channels of the encoder's stem; the groups give 4, 8, 16 and 32 times as many.
+      attention: per-hand attention over the last map. "convolution": 3x3 to half the width, then
+        1x1 (released); "light": one 1x1 convolution (paper); "none": mean pooling (ablation).
+      stages: number of refinements T, 0 to 3.
+      feature_width: channels of the fused and enhanced maps.
+      joint_width: channels of a joint's feature inside graph network and transformer.
+      plane_width: channels of a joint's feature when regressed from and projected back.
+      graph: "per_joint" weights (released), weights "shared" over joints (paper), or "none".
+      graph_layers: graph convolutions per refinement.
+      transformer_blocks: blocks in use: 3 (released: a fourth exists but is idle), 4 (paper), or 0.
+      transformer_heads: attention heads.
+      planes: what is drawn on the image plane: one plane per "bone" (released), per "joint"
+        (paper), all joints' features "sum"med on one plane (SFP), one "heatmap" per joint without
+        features (MHP), or "none".
+      bone_distance: reach of a bone (or the heat-map's sigma) in pixels of each stage's map.
+      projection: how the planes meet the convolution behind them. "factored" never builds the
+        planes; "onehot" builds them by one-hot products, "scatter" by scatter-add (joints only).
+        All give the same result.
+      sampling: how features are read at the joints. All give the same result.
+      precision: "float32", or "bfloat16" arithmetic over float32 parameters and statistics.
+      remat: recompute each refinement in the backward pass instead of keeping its activations.
+      root_joint: joint at the origin of the predicted meshes.
+      tips: fingertip convention of the predicted joints.
+    """
+
+    encoder_blocks: tuple[int, ...] = (3, 4, 6, 3)
+    encoder_width: int = 64
+    attention: str = "convolution"
+    stages: int = 2
+    feature_width: int = 256
+    joint_width: int = 128
+    plane_width: int = 64
+    graph: str = "per_joint"
+    graph_layers: int = 4
+    transformer_blocks: int = 3
+    transformer_heads: int = 4
+    planes: str = "bone"
+    bone_distance: tuple[float, ...] = (1.0, 2.0, 2.0)
+    projection: str = "factored"
+    sampling: str = "gather"
+    precision: str = "float32"
+    remat: bool = False
+    root_joint: int = 0
+    tips: str = "manopth"
+
+    def __post_init__(self):
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"model.{name} is {value!r}; wanted one of {', '.join(allowed)}")
+        if not 0 <= self.stages <= 3:
+            raise ValueError(f"model.stages is {self.stages}; wanted 0 to 3 refinements")
+        if self.projection == "scatter" and self.planes not in ("joint", "sum", "none"):
+            raise ValueError(
+                f"model.projection 'scatter' writes single pixels and cannot draw {self.planes!r} "
+                "planes; use 'factored' or 'onehot'"
+            )
+        if self.joint_width % self.transformer_heads:
+            raise ValueError(
+                f"model.joint_width {self.joint_width} cannot be split into "
+                f"{self.transformer_heads} heads"
+            )
+
+
+PRESETS = {
+    "released": ModelConfig(),
+    "paper": ModelConfig(attention="light", graph="shared", transformer_blocks=4, planes="joint"),
+}
+
+TINY = {
+    "encoder_blocks": (1, 1, 1, 1),
+    "encoder_width": 8,
+    "feature_width": 16,
+    "joint_width": 16,
+    "plane_width": 8,
+    "graph_layers": 2,
+    "transformer_heads": 2,
+}
+"""Widths for tests: same structure and image size, about a thousandth of the arithmetic."""
+
+
+def model_config(config: str | ModelConfig | Mapping[str, Any]) -> ModelConfig:
+    """A `ModelConfig` from a preset's name, or a mapping of fields over `preset` (if named).
+
+    Raises:
+      ValueError: an unknown preset, field or value.
+    """
+    if isinstance(config, ModelConfig):
+        return config
+    if isinstance(config, str):
+        config = {"preset": config}
+    fields = dict(config)
+    preset = fields.pop("preset", "released")
+    if preset not in PRESETS:
+        raise ValueError(f"model preset is {preset!r}; wanted one of {', '.join(PRESETS)}")
+    known = {field.name for field in dataclasses.fields(ModelConfig)}
+    if unknown := sorted(set(fields) - known):
+        raise ValueError(f"unknown model field {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return dataclasses.replace(PRESETS[preset], **fields)

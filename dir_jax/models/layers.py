@@ -1,0 +1,224 @@
+"""Layers with PyTorch's conventions: padding, batch statistics, initial values.
+
+Hands are axis 1 (left, right) wherever a tensor has a hand axis, so a layer whose weights differ
+per hand simply has a leading axis of 2 in its parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+HANDS = 2
+Dtype = Any
+
+
+def torch_uniform(fan_in: int):
+    """PyTorch's default initial values, uniform in +-1/sqrt(fan_in)."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def initialise(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initialise
+
+
+def convolution_normal(kernel_size: int, features: int):
+    """The released code's convolutions: normal with variance 2 / (k * k * outputs)."""
+    return nn.initializers.normal(math.sqrt(2 / (kernel_size**2 * features)))
+
+
+linear_normal = nn.initializers.normal(0.001)
+"""The released code's linear layers."""
+
+
+class Conv(nn.Module):
+    """Convolution of (B, H, W, C) maps with PyTorch's symmetric padding.
+
+    A 1x1 convolution is a matrix product here (kernel (C, features)); it is faster on CPUs and
+    the same on GPUs. Larger kernels are (k, k, C, features).
+    """
+
+    features: int
+    kernel_size: int = 1
+    stride: int = 1
+    use_bias: bool = True
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, H, W, C) to (B, H / stride, W / stride, features)."""
+        k, channels = self.kernel_size, x.shape[-1]
+        bias_init = torch_uniform(k * k * channels)
+        kernel_init = convolution_normal(k, self.features)
+        if k == 1:
+            x = x[:, :: self.stride, :: self.stride]
+            return nn.Dense(
+                self.features,
+                use_bias=self.use_bias,
+                dtype=self.dtype,
+                kernel_init=kernel_init,
+                bias_init=bias_init,
+                name="dense",
+            )(x)
+        return nn.Conv(
+            self.features,
+            (k, k),
+            strides=self.stride,
+            padding=[(k // 2, k // 2)] * 2,
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+            kernel_init=kernel_init,
+            bias_init=bias_init,
+            name="conv",
+        )(x)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation as in PyTorch.
+
+    Normalises with the biased variance of the batch and keeps the unbiased one in the running
+    statistics. Statistics are computed and kept in float32 at least.
+
+    Attributes:
+      hands: None: an ordinary layer. "separate": axis 1 holds the hands, each with its own scale,
+        bias and statistics. "shared": one scale and bias; in training each hand is normalised by
+        its own batch statistics and the running ones see the left hand first, then the right.
+      axis_name: pmap axis over which batch statistics are averaged; None for none.
+      momentum: weight of the old running statistic.
+      epsilon: added to the variance.
+    """
+
+    hands: str | None = None
+    axis_name: str | None = None
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Normalises x (B, ..., C), or (B, 2, ..., C) when `hands` is set."""
+        shape = (HANDS, x.shape[-1]) if self.hands == "separate" else (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        var = self.variable("batch_stats", "var", jnp.ones, shape)
+        if train:
+            batch_mean, batch_var, count = self._batch_statistics(x)
+            if not self.is_initializing():
+                unbiased = batch_var * (count / max(count - 1, 1))
+                mean.value = self._updated(mean.value, batch_mean)
+                var.value = self._updated(var.value, unbiased)
+        else:
+            batch_mean, batch_var = mean.value, var.value
+        factor = scale * jax.lax.rsqrt(batch_var + self.epsilon)
+        shift = bias - batch_mean * factor
+        return self._apply(x, batch_mean, factor, bias, shift)
+
+    def _apply(self, x, mean, factor, bias, shift):
+        expand = (slice(None),) + (None,) * (x.ndim - 3)
+
+        def along(v):  # (2, C) to (2, 1.., C), which broadcasts over (B, 2, ..., C)
+            return v[expand] if v.ndim == 2 else v
+
+        if x.dtype == jnp.bfloat16:
+            return (x * along(factor) + along(shift)).astype(x.dtype)
+        # Subtracting first loses no digits where the mean is large.
+        return (x - along(mean)) * along(factor) + along(jnp.broadcast_to(bias, factor.shape))
+
+    def _batch_statistics(self, x):
+        kept = (1, x.ndim - 1) if self.hands else (x.ndim - 1,)
+        axes = tuple(a for a in range(x.ndim) if a not in kept)
+        count = math.prod(x.shape[a] for a in axes)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mean = x.mean(axes)
+        if self.axis_name is not None:
+            count *= jax.lax.psum(1, self.axis_name)
+            mean = jax.lax.pmean(mean, self.axis_name)
+        spread = jnp.expand_dims(mean, axes)
+        var = jnp.square(x - spread).mean(axes)
+        if self.axis_name is not None:
+            var = jax.lax.pmean(var, self.axis_name)
+        return mean, var, count
+
+    def _updated(self, running, batch):
+        batches = batch if self.hands == "shared" else [batch]
+        for value in batches:
+            running = self.momentum * running + (1 - self.momentum) * value
+        return running
+
+
+class HandDense(nn.Module):
+    """Linear layer with its own weights per hand: (B, 2, ..., C) to (B, 2, ..., features)."""
+
+    features: int
+    kernel_init: Any = linear_normal
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Applies kernel (2, C, features) and bias (2, features)."""
+        channels = x.shape[-1]
+        kernel = self.param("kernel", self.kernel_init, (HANDS, channels, self.features))
+        bias = self.param("bias", torch_uniform(channels), (HANDS, self.features))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        y = jnp.einsum("bh...c,hcd->bh...d", x, kernel)
+        return y + bias[(slice(None),) + (None,) * (x.ndim - 3)]
+
+
+class PointMap(nn.Module):
+    """Two-layer map of joints' vectors: linear, BatchNorm, ReLU, linear (SPEC 3, steps 2, 4, 7).
+
+    Attributes:
+      features: width of both layers.
+      hands: "separate" weights per hand, or "shared" by the hands.
+      axis_name: see `BatchNorm`.
+      dtype: arithmetic type, None to follow the input.
+    """
+
+    features: int
+    hands: str
+    axis_name: str | None = None
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """(B, 2, J, C) to (B, 2, J, features)."""
+        x = self._linear(x, "linear1")
+        x = nn.relu(BatchNorm(self.hands, self.axis_name, name="norm")(x, train))
+        return self._linear(x, "linear2")
+
+    def _linear(self, x, name):
+        init = torch_uniform(x.shape[-1])
+        if self.hands == "separate":
+            return HandDense(self.features, init, self.dtype, name=name)(x)
+        return nn.Dense(
+            self.features, kernel_init=init, bias_init=init, dtype=self.dtype, name=name
+        )(x)
+
+
+class Residual(nn.Module):
+    """Pre-activation bottleneck with half width inside (SPEC 3).
+
+    BN-ReLU-1x1, BN-ReLU-3x3, BN-ReLU-1x1, added to the input or, where widths differ, to a 1x1
+    convolution of it.
+    """
+
+    features: int
+    axis_name: str | None = None
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """(B, H, W, C) to (B, H, W, features)."""
+        skip = x
+        if x.shape[-1] != self.features:
+            skip = Conv(self.features, dtype=self.dtype, name="skip")(x)
+        widths = [(self.features // 2, 1), (self.features // 2, 3), (self.features, 1)]
+        for index, (width, kernel_size) in enumerate(widths, 1):
+            x = nn.relu(BatchNorm(None, self.axis_name, name=f"norm{index}")(x, train))
+            x = Conv(width, kernel_size, dtype=self.dtype, name=f"conv{index}")(x)
+        return x + skip

@@ -1,0 +1,125 @@
+"""The whole network: encoder, initial estimate, refinements, auxiliary heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dir_jax.models.config import ModelConfig, model_config
+from dir_jax.models.encoder import Encoder
+from dir_jax.models.hands import decode
+from dir_jax.models.initial import InitialEstimate
+from dir_jax.models.layers import BatchNorm, Conv, Dtype
+from dir_jax.models.refinement import Fusion, Refinement
+from dir_jax.types import Output
+from mano_jax import HandPair
+
+LEVELS = 2
+"""Resolutions of the decoder: 16x16, then 32x32; a third refinement stays at 32x32."""
+MAP_CLASSES = 3
+
+
+class MapHead(nn.Module):
+    """3x3 to half the width, BatchNorm, ReLU, 1x1 to three channels."""
+
+    axis_name: str | None = None
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """(B, S, S, C) to (B, S, S, 3)."""
+        x = Conv(x.shape[-1] // 2, 3, dtype=self.dtype, name="conv1")(x)
+        x = nn.relu(BatchNorm(None, self.axis_name, name="norm")(x, train))
+        return Conv(MAP_CLASSES, dtype=self.dtype, name="conv2")(x)
+
+
+class DIR(nn.Module):
+    """Decoupled Iterative Refinement (Ren et al., ICCV 2023).
+
+    Attributes:
+      config: the architecture.
+      hands: the two hand models, constants of the network.
+      axis_name: pmap axis over which batch statistics are averaged; None for none.
+    """
+
+    config: ModelConfig
+    hands: HandPair
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> Output:
+        """Reconstructs both hands.
+
+        Args:
+          images: (B, 256, 256, 3), normalised by the ImageNet mean and standard deviation.
+          train: use batch statistics (and update the running ones: pass
+            mutable=["batch_stats"] to `apply`).
+
+        Returns:
+          `Output`, its stages in float32 at least.
+        """
+        config = self.config
+        dtype = jnp.bfloat16 if config.precision == "bfloat16" else None
+        shared = (self.axis_name, dtype)
+        if dtype is not None:
+            images = images.astype(dtype)
+        maps = Encoder(config.encoder_blocks, config.encoder_width, *shared, name="encoder")(
+            images, train
+        )
+        for index, features in enumerate(maps, 1):
+            self.sow("intermediates", f"c{index}", features)
+        params, offset = InitialEstimate(config.attention, *shared, name="initial")(
+            maps[-1], train
+        )
+        stages = [decode(self.hands, params, offset, root_joint=config.root_joint, tips=config.tips)]
+        refinement = nn.remat(Refinement, static_argnums=(4,)) if config.remat else Refinement
+        x = maps[-1]
+        for index in range(max(config.stages, LEVELS)):
+            skip = self._skip(maps, index)
+            if index < config.stages:
+                module = refinement(config, self.hands, index, *shared, name=f"stage{index + 1}")
+                stage, x = module(x, skip, stages[-1], train)
+                stages.append(stage)
+            else:  # without refinement the two levels only feed the auxiliary heads
+                x = Fusion(config.feature_width, *shared, name=f"fusion{index + 1}")(x, skip, train)
+        return self._heads(tuple(stages), x, train, shared)
+
+    def _skip(self, maps, index):
+        """The encoder's map for a refinement: c3, c2, then c1 brought down to c2's size."""
+        if index < LEVELS:
+            return maps[2 - index]
+        return nn.avg_pool(maps[0], (2, 2), (2, 2))
+
+    def _heads(self, stages, x, train, shared):
+        width, (axis_name, dtype) = self.config.feature_width, shared
+        x = Conv(width, 3, use_bias=False, dtype=dtype, name="final_conv1")(x)
+        x = nn.relu(BatchNorm(None, axis_name, name="final_norm")(x, train))
+        x = Conv(width, dtype=dtype, name="final_conv2")(x)
+        self.sow("intermediates", "final", x)
+        lowest = jnp.promote_types(x.dtype, jnp.float32)
+        segmentation = MapHead(*shared, name="segmentation")(x, train).astype(lowest)
+        dense = MapHead(*shared, name="dense")(x, train).astype(lowest)
+        return Output(stages=stages, segmentation=segmentation, dense=dense)
+
+
+def create_model(
+    config: str | ModelConfig | Mapping[str, Any], hands: HandPair, *, axis_name: str | None = None
+) -> DIR:
+    """A network, without weights.
+
+    Args:
+      config: "released", "paper", a `ModelConfig`, or a mapping of its fields over a `preset`.
+      hands: from `mano_jax.load_pair` or `mano_jax.open_hands`.
+      axis_name: pmap axis over which BatchNorm averages its statistics.
+
+    Returns:
+      A Flax module: `model.init(key, images)`, `model.apply(variables, images, train=False)`.
+
+    Raises:
+      ValueError: an unknown preset, field or value.
+    """
+    return DIR(model_config(config), hands, axis_name)

@@ -1,0 +1,241 @@
+"""Multi-plane feature projection (MFP): joints' features back on the image plane.
+
+Paper section 3.3, SPEC 3 step 7. Every item (a joint or a bone of either hand) gets a plane of
+its own, so that nothing mixes, and a 3x3 convolution reads all planes at once. A plane is an
+outer product: a map of weights (which pixels, how much) times a feature vector. So
+
+    convolution(planes)[p] = sum over offsets o, items i of  weights[p + o, i] * (K[o, i]^T f[i])
+
+and the vectors can be multiplied by the kernel first ("factored"): the planes never exist and the
+arithmetic shrinks about thirty times. The direct forms build the planes and convolve.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dir_jax.models.layers import BatchNorm, Conv, Dtype, convolution_normal, torch_uniform
+from mano_jax.constants import BONES
+
+KERNEL = 3
+PAIRWISE_EPSILON = 1e-6
+"""PyTorch's pairwise_distance adds this to every coordinate difference."""
+
+
+def pixel_centres(size: int, dtype=jnp.float32) -> jax.Array:
+    """(S, S, 2) xy positions of the pixel centres, in pixels."""
+    line = jnp.arange(size, dtype=dtype) + 0.5
+    x, y = jnp.meshgrid(line, line)
+    return jnp.stack([x, y], -1)
+
+
+def joint_weights(joints_uv: jax.Array, size: int) -> jax.Array:
+    """One-hot maps: 1 in the pixel a joint falls into, all zero for a joint outside the map.
+
+    Args:
+      joints_uv: (B, J, 2) in [-1, 1].
+      size: side of the map, pixels.
+
+    Returns:
+      (B, S, S, J), without gradient.
+    """
+    position = (jax.lax.stop_gradient(joints_uv) + 1) / 2 * size
+    cells = jnp.arange(size, dtype=position.dtype)
+    hits = (jnp.floor(position)[..., None] == cells).astype(joints_uv.dtype)  # (B, J, 2, S)
+    return jnp.einsum("bjx,bjy->byxj", hits[:, :, 0], hits[:, :, 1])
+
+
+def heatmap_weights(joints_uv: jax.Array, size: int, sigma: float) -> jax.Array:
+    """Gaussian heat-maps (MHP), 1 at the joint: (B, J, 2) to (B, S, S, J)."""
+    position = (joints_uv + 1) / 2 * size
+    line = jnp.arange(size, dtype=position.dtype) + 0.5
+    bell = jnp.exp(-jnp.square((line - position[..., None]) / sigma) / 2)
+    return jnp.einsum("bjx,bjy->byxj", bell[:, :, 0], bell[:, :, 1])
+
+
+def _segment_distance(points, start, end):
+    """Distance of points to segments; all (..., 2), broadcast. Without gradient."""
+    along = end - start
+    length = jnp.hypot(along[..., 0], along[..., 1])[..., None]
+    along = along / jnp.where(length > 0, length, 1)
+    before = jnp.sum((start - points) * along, -1)
+    behind = jnp.sum((points - end) * along, -1)
+    outside = jnp.maximum(jnp.maximum(before, behind), 0)
+    offset = points - start
+    beside = offset[..., 0] * along[..., 1] - offset[..., 1] * along[..., 0]
+    return jnp.hypot(outside, beside)
+
+
+def bone_weights(joints_uv: jax.Array, size: int, reach: float) -> jax.Array:
+    """How much each bone's two ends contribute to each pixel (released code).
+
+    A pixel nearer than `reach` to the bone's segment takes 1 - |p-a| / (|p-a| + |p-b|) of the
+    feature at end a and likewise of b. Gradients flow through these weights, not through the
+    choice of pixels.
+
+    Args:
+      joints_uv: (B, 2, 21, 2) in [-1, 1].
+      size: side of the map, pixels.
+      reach: pixels.
+
+    Returns:
+      (B, S, S, 40, 2): 20 bones of the left hand, then of the right; ends parent, child.
+    """
+    batch = joints_uv.shape[0]
+    position = (joints_uv + 1) / 2 * size
+    ends = position[:, :, jnp.asarray(BONES)].reshape(batch, 1, 1, -1, 2, 2)
+    points = pixel_centres(size, position.dtype)[None, :, :, None]
+    fixed = jax.lax.stop_gradient(ends)
+    near = _segment_distance(points, fixed[..., 0, :], fixed[..., 1, :]) < reach
+    difference = points[..., None, :] - ends + PAIRWISE_EPSILON
+    distance = jnp.sqrt(jnp.sum(jnp.square(difference), -1))
+    share = 1 - distance / distance.sum(-1, keepdims=True)
+    return jnp.where(near[..., None], share, 0)
+
+
+def _patches(weights: jax.Array) -> jax.Array:
+    """(B, S, S, K) to (B, S, S, 9, K): each pixel's 3x3 neighbourhood, zeros outside."""
+    size = weights.shape[1]
+    padded = jnp.pad(weights, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifts = [
+        padded[:, dy : dy + size, dx : dx + size] for dy in range(KERNEL) for dx in range(KERNEL)
+    ]
+    return jnp.stack(shifts, 3)
+
+
+def convolve_factored(weights: jax.Array, features: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The convolution over planes weights * features, planes never built.
+
+    Args:
+      weights: (B, S, S, N, E) weight maps of N planes, each the sum of E products.
+      features: (B, N, E, C).
+      kernel: (3, 3, N * C, D).
+
+    Returns:
+      (B, S, S, D), without bias.
+    """
+    batch, size = weights.shape[:2]
+    planes, ends, channels = features.shape[1:]
+    by_plane = kernel.reshape(KERNEL**2, planes, channels, -1)
+    # (B, 9, N, E, D): what each vector adds to the pixels around it.
+    spread = jnp.einsum("bnec,kncd->bkned", features, by_plane)
+    patches = _patches(weights.reshape(batch, size, size, planes * ends))
+    rows = KERNEL**2 * planes * ends
+    return jnp.einsum(
+        "bpk,bkd->bpd",
+        patches.reshape(batch, size * size, rows),
+        spread.reshape(batch, rows, -1),
+    ).reshape(batch, size, size, -1)
+
+
+def planes_onehot(weights: jax.Array, features: jax.Array) -> jax.Array:
+    """The planes themselves, (B, S, S, N * C), by products with the weight maps."""
+    planes = jnp.einsum("byxne,bnec->byxnc", weights, features)
+    return planes.reshape(*planes.shape[:3], -1)
+
+
+def planes_scatter(joints_uv: jax.Array, features: jax.Array, size: int) -> jax.Array:
+    """The planes of joints, (B, S, S, J * C), by scatter-add; joints outside are dropped."""
+    batch, joints, channels = features.shape
+    position = (jax.lax.stop_gradient(joints_uv) + 1) / 2 * size
+    inside = jnp.all((position >= 0) & (position < size), -1)
+    cell = jnp.where(inside[..., None], jnp.floor(position), size).astype(jnp.int32)
+    rows, items = jnp.arange(batch)[:, None], jnp.arange(joints)[None]
+    planes = jnp.zeros((batch, size, size, joints, channels), features.dtype)
+    planes = planes.at[rows, cell[..., 1], cell[..., 0], items].add(features, mode="drop")
+    return planes.reshape(batch, size, size, -1)
+
+
+class _Kernel(nn.Module):
+    """The 3x3 convolution's parameters, applied by whichever form is chosen."""
+
+    features: int
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, channels: int) -> tuple[jax.Array, jax.Array]:
+        shape = (KERNEL, KERNEL, channels, self.features)
+        kernel = self.param("kernel", convolution_normal(KERNEL, self.features), shape)
+        bias = self.param("bias", torch_uniform(KERNEL**2 * channels), (self.features,))
+        return nn.dtypes.promote_dtype(kernel, bias, dtype=self.dtype or kernel.dtype)
+
+
+class Projection(nn.Module):
+    """Planes, 3x3 convolution, BatchNorm, ReLU, 1x1 convolution (SPEC 3, steps 7 and 8).
+
+    Attributes:
+      features: width of the result.
+      planes: what has a plane of its own, see `ModelConfig.planes` (all but "none").
+      method: "factored", "onehot" or "scatter", see `ModelConfig.projection`.
+      reach: pixels, see `ModelConfig.bone_distance`.
+      axis_name: see `BatchNorm`.
+      dtype: arithmetic type, None to follow the input.
+    """
+
+    features: int
+    planes: str
+    method: str
+    reach: float
+    axis_name: str | None = None
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, joints_uv: jax.Array, vectors: jax.Array, size: int, train: bool):
+        """Joints' features on the image plane.
+
+        Args:
+          joints_uv: (B, 2, 21, 2) in [-1, 1].
+          vectors: (B, 2, 21, C).
+          size: side S of the map.
+          train: whether BatchNorm uses batch statistics.
+
+        Returns:
+          (B, S, S, features).
+        """
+        weights, vectors = self._weights_and_vectors(joints_uv, vectors, size)
+        kernel, bias = _Kernel(self.features, self.dtype, name="conv1")(self._channels(vectors))
+        weights, vectors, kernel = (v.astype(bias.dtype) for v in (weights, vectors, kernel))
+        x = self._convolve(joints_uv, weights, vectors, kernel, size) + bias
+        x = nn.relu(BatchNorm(None, self.axis_name, name="norm")(x, train))
+        return Conv(self.features, dtype=self.dtype, name="conv2")(x)
+
+    def _weights_and_vectors(self, joints_uv, vectors, size):
+        """Weight maps (B, S, S, N, E) and vectors (B, N, E, C)."""
+        batch = joints_uv.shape[0]
+        if self.planes == "bone":
+            weights = bone_weights(joints_uv, size, self.reach)
+            ends = vectors[:, :, jnp.asarray(BONES)]  # (B, 2, 20, 2, C)
+            return weights, ends.reshape(batch, -1, *ends.shape[3:])
+        joints_uv = joints_uv.reshape(batch, -1, 2)
+        vectors = vectors.reshape(batch, joints_uv.shape[1], 1, -1)
+        if self.planes == "heatmap":
+            weights = heatmap_weights(joints_uv, size, self.reach)
+            return weights[..., None], jnp.ones_like(vectors[..., :1])
+        weights = joint_weights(joints_uv, size)
+        if self.planes == "sum":  # one plane, the sum of all joints' products
+            return weights[:, :, :, None], vectors.swapaxes(1, 2)
+        return weights[..., None], vectors
+
+    def _channels(self, vectors):
+        return vectors.shape[1] * vectors.shape[3]
+
+    def _convolve(self, joints_uv, weights, vectors, kernel, size):
+        if self.method == "factored":
+            return convolve_factored(weights, vectors, kernel)
+        if self.method == "scatter":
+            planes = self._scattered(joints_uv, vectors, size)
+        else:
+            planes = planes_onehot(weights, vectors)
+        return jax.lax.conv_general_dilated(
+            planes, kernel, (1, 1), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def _scattered(self, joints_uv, vectors, size):
+        batch, channels = vectors.shape[0], vectors.shape[3]
+        joints_uv = joints_uv.reshape(batch, -1, 2)
+        planes = planes_scatter(joints_uv, vectors.reshape(batch, -1, channels), size)
+        if self.planes == "sum":
+            planes = planes.reshape(*planes.shape[:3], -1, channels).sum(3)
+        return planes

@@ -1,0 +1,156 @@
+"""What a run tells about itself: metrics.jsonl, TensorBoard and a progress bar."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+METRICS_FILE = "metrics.jsonl"
+VALIDATION_FILE = "validation.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+class JsonLines:
+    """A file of one JSON object a line, in the order of their `step`.
+
+    Args:
+      path: the file; made when missing.
+      last_step: lines after this step, written by a run that was killed before its next
+        checkpoint, are taken out (they will be written again), as is a half-written last line.
+    """
+
+    def __init__(self, path: Path, last_step: int):
+        self.path = path
+        kept = [line for line in self._lines() if line.get("step", 0) <= last_step]
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        os.replace(temporary, path)
+
+    def _lines(self) -> list[dict[str, Any]]:
+        lines = []
+        for text in self.path.read_text().splitlines() if self.path.exists() else []:
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                break
+        return [line for line in lines if isinstance(line, dict)]
+
+    def append(self, values: Mapping[str, Any]) -> None:
+        """Adds one line, on disk before it returns."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+class Timer:
+    """Examples per second of the time spent in training steps alone."""
+
+    def __init__(self):
+        self._started = time.perf_counter()
+        self._examples = 0
+
+    def restart(self) -> None:
+        """Forgets what lies behind (a compilation, a validation)."""
+        self._started, self._examples = time.perf_counter(), 0
+
+    def add(self, examples: int) -> None:
+        """Counts examples that a step has finished."""
+        self._examples += examples
+
+    def rate(self) -> float:
+        """Examples per second since the last restart."""
+        return self._examples / max(time.perf_counter() - self._started, 1e-9)
+
+
+class RunLog:
+    """Writes the run's record; silent in all processes but the first.
+
+    Args:
+      workdir: where the files go.
+      step: steps done already.
+      steps: of the whole run.
+      batch_size: examples a step.
+      enabled: whether this process writes.
+    """
+
+    def __init__(self, workdir: Path, step: int, steps: int, batch_size: int, enabled: bool):
+        self.enabled = enabled
+        self.batch_size = batch_size
+        self.timer = Timer()
+        self._warned = False
+        if not enabled:
+            return
+        from tensorboardX import SummaryWriter
+
+        self._metrics = JsonLines(workdir / METRICS_FILE, step)
+        self._validation = JsonLines(workdir / VALIDATION_FILE, step)
+        self._board = SummaryWriter(str(workdir / TENSORBOARD_FOLDER), purge_step=step + 1)
+        self._bar = tqdm(
+            total=steps,
+            initial=step,
+            unit="step",
+            desc="training",
+            dynamic_ncols=True,
+            mininterval=0.5 if sys.stderr.isatty() else 20.0,
+        )
+
+    def advance(self) -> None:
+        """One more step is done."""
+        self.timer.add(self.batch_size)
+        if self.enabled:
+            self._bar.update()
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """A line of metrics.jsonl and a point on every TensorBoard curve."""
+        rate = self.timer.rate()
+        self.timer.restart()
+        if not self.enabled:
+            return
+        line = {"step": step, **values, "examples_per_second": round(rate, 3)}
+        self._bar.set_postfix_str(f"{rate:.1f} images/s, loss {values['loss']:.4g}")
+        self._write(self._metrics, line, "train")
+
+    def validation(self, step: int, values: Mapping[str, float]) -> None:
+        """A line of validation.jsonl, points on TensorBoard curves, and a word on the terminal."""
+        if not self.enabled:
+            return
+        self._write(self._validation, {"step": step, **values}, "validation")
+        self.say(
+            f"step {step}: validation "
+            + ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+        )
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """Shows a (H, W, 3) uint8 picture in TensorBoard."""
+        if self.enabled:
+            self._board.add_image(name, image, step, dataformats="HWC")
+
+    def say(self, text: str) -> None:
+        """Prints a line without tearing the progress bar."""
+        if self.enabled:
+            tqdm.write(text, file=sys.stderr)
+
+    def _write(self, file: JsonLines, line: Mapping[str, Any], group: str) -> None:
+        try:
+            file.append(line)
+            for name, value in line.items():
+                if name != "step":
+                    self._board.add_scalar(f"{group}/{name}", value, line["step"])
+            self._board.flush()
+        except OSError as error:  # a full disk must not end the run for the sake of a log
+            if not self._warned:
+                self.say(f"warning: {file.path} could not be written ({error}); going on")
+            self._warned = True
+
+    def close(self) -> None:
+        """Ends the bar and flushes TensorBoard."""
+        if self.enabled:
+            self._bar.close()
+            self._board.close()
