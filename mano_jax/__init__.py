@@ -5,15 +5,13 @@ of thumb, index, middle, ring and pinky.
 """
 
 from mano_jax.assets import (
-    Hand,
-    HandError,
-    HandPair,
     hand_from_arrays,
     load_hand,
     load_pair,
     open_hands,
     save_npz,
 )
+from mano_jax.hand import Hand, HandError, HandPair
 from mano_jax.rotations import (
     axis_angle_from_matrix,
     matrix_from_6d,

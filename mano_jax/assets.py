@@ -14,11 +14,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from mano_jax import constants
 from mano_jax.arrays_file import ArraysFileError, read_npz, write_npz
+from mano_jax.hand import ARRAY_FIELDS, Hand, HandError, HandPair
 from mano_jax.unpickle import UnpickleError, load_official
 
 _SHAPES = {
@@ -36,73 +36,6 @@ _FIELDS = {"f": "faces", "weights": "lbs_weights"}
 """Official names whose field of `Hand` is called differently (as smplx calls it)."""
 
 _OPEN_HAND = pathlib.Path(__file__).parent / "open_hand" / "open_hand.npz"
-
-
-class HandError(ValueError):
-    """A hand model, or something asked of it, is not as MANO defines it."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Hand:
-    """One hand model; a jax pytree (with `side` static), hashable by identity.
-
-    Arrays are float64 numpy arrays as loaded; functions work in the dtype of their inputs.
-
-    Attributes:
-      v_template: (778, 3) metres, rest pose.
-      shapedirs: (778, 3, 10) metres per unit of shape.
-      posedirs: (778, 3, 135) metres per entry of (R - I), joints 1 to 15 row by row.
-      J_regressor: (16, 778) takes rest vertices to joints.
-      lbs_weights: (778, 16) skinning weights.
-      hands_components: (45, 45) principal components of the finger pose, one a row, radians.
-      hands_mean: (45,) mean finger pose, axis-angle, radians.
-      faces: (1538, 3) int32.
-      side: "left", "right", or "both" for a stacked pair (a leading axis of 2 on every array).
-    """
-
-    v_template: np.ndarray
-    shapedirs: np.ndarray
-    posedirs: np.ndarray
-    J_regressor: np.ndarray
-    lbs_weights: np.ndarray
-    hands_components: np.ndarray
-    hands_mean: np.ndarray
-    faces: np.ndarray
-    side: str
-
-
-_ARRAY_FIELDS = tuple(field.name for field in dataclasses.fields(Hand) if field.name != "side")
-jax.tree_util.register_dataclass(Hand, data_fields=_ARRAY_FIELDS, meta_fields=["side"])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class HandPair:
-    """A left and a right hand model; hashable by identity, so it may be a static argument.
-
-    Attributes:
-      left: the left hand.
-      right: the right hand.
-      name: what to call it in messages and records.
-      licence: the terms it comes under, one line.
-    """
-
-    left: Hand
-    right: Hand
-    name: str = "unnamed hands"
-    licence: str = "unknown"
-
-    def __getitem__(self, side: str) -> Hand:
-        if side not in constants.SIDES:
-            raise HandError(f"side is {side!r}; wanted left or right")
-        return self.left if side == "left" else self.right
-
-    def stacked(self) -> Hand:
-        """Both hands as one `Hand` whose arrays have a leading axis (left, right), for `vmap`."""
-        arrays = {
-            name: np.stack([getattr(self.left, name), getattr(self.right, name)])
-            for name in _ARRAY_FIELDS
-        }
-        return Hand(**arrays, side="both")
 
 
 def _check_array(name: str, value: Any, source: str) -> np.ndarray:
@@ -303,5 +236,5 @@ def save_npz(pair: HandPair, folder: str | os.PathLike) -> None:
     official = {field: name for name, field in _FIELDS.items()}
     table = np.array([constants.PARENTS, range(constants.MANO_JOINTS)], np.int64)
     for side in constants.SIDES:
-        arrays = {official.get(f, f): getattr(pair[side], f) for f in _ARRAY_FIELDS}
+        arrays = {official.get(f, f): getattr(pair[side], f) for f in ARRAY_FIELDS}
         write_npz(folder / f"MANO_{side.upper()}.npz", {**arrays, "kintree_table": table})

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mano_jax import constants
-from mano_jax.assets import Hand, HandError
+from mano_jax.hand import Hand, HandError
 from mano_jax.rotations import matrix_from_axis_angle
 
 Tips = str | np.ndarray | jax.Array | tuple[int, ...]

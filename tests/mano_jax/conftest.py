@@ -1,0 +1,31 @@
+"""Hands for the tests: the toy pair with MANO's shapes."""
+
+import jax
+import pytest
+
+import mano_jax
+from tests.golden.toy_mano import toy_mano
+
+
+def enable_x64():
+    """A context in which jax computes in float64 (its place differs between versions)."""
+    enable = getattr(jax, "enable_x64", None)
+    if enable is None:
+        from jax.experimental import enable_x64 as enable
+    return enable(True)
+
+
+@pytest.fixture(scope="session")
+def toy_arrays():
+    return {side: toy_mano(side) for side in ("left", "right")}
+
+
+@pytest.fixture(scope="session")
+def pair(toy_arrays):
+    return mano_jax.load_pair(toy_arrays)
+
+
+@pytest.fixture
+def x64():
+    with enable_x64():
+        yield

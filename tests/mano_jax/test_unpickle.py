@@ -1,0 +1,290 @@
+"""Official files load; hostile ones are refused before anything in them runs."""
+
+import io
+import os
+import pathlib
+import pickle
+import struct
+import subprocess
+import sys
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies
+
+from mano_jax.unpickle import OFFICIAL_MANO, UnpickleError, load_official, restricted_load
+from tests.mano_jax.official_files import official_bytes, write_official
+
+LISTS = pytest.mark.parametrize("allow", [None, OFFICIAL_MANO], ids=["numpy", "official"])
+
+
+def load(data, allow=None):
+    return restricted_load(data) if allow is None else restricted_load(data, allow)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2])
+def test_official_form_gives_the_same_arrays(toy_arrays, protocol):
+    data = official_bytes(toy_arrays["right"], protocol)
+    assert b"chumpy.reordering" in data and b"scipy.sparse.csc\n" in data
+    assert b"__builtin__" in data and b"numpy.core.multiarray" in data
+    model = restricted_load(data, OFFICIAL_MANO)
+    for name, wanted in toy_arrays["right"].items():
+        assert model[name].dtype == wanted.dtype
+        np.testing.assert_array_equal(model[name], wanted, err_msg=name)
+    assert model["bs_style"] == "lbs"
+
+
+def test_official_files_load_without_chumpy_and_scipy(tmp_path, toy_arrays):
+    write_official(tmp_path, toy_arrays)
+    code = (
+        "import sys\n"
+        "for name in ('chumpy', 'scipy', 'torch', 'tensorflow'): sys.modules[name] = None\n"
+        "import mano_jax\n"
+        "pair = mano_jax.load_pair(sys.argv[1])\n"
+        "print(repr(float(abs(pair.left.shapedirs).sum())), pair.right.J_regressor.shape)\n"
+    )
+    root = pathlib.Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True, text=True, cwd=root, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    wanted = abs(toy_arrays["left"]["shapedirs"]).sum()
+    assert float(done.stdout.split()[0]) == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_plain_values_and_arrays_of_any_protocol(protocol):
+    value = {
+        "mano_params": {"left": {"R": np.random.RandomState(0).normal(size=(1, 3, 3))}},
+        "fortran": np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4)),
+        "big_endian": np.arange(5, dtype=">i4"),
+        "flags": np.array([True, False]),
+        "empty": np.zeros((0, 3)),
+        "scalar": np.float32(1.5),
+        "list": [1, 2.5, None, "text", b"\x00\xff", (True,)],
+    }
+    value["again"] = value["fortran"]
+    loaded = restricted_load(pickle.dumps(value, protocol))
+    np.testing.assert_equal(loaded, value)
+    assert loaded["again"] is loaded["fortran"]
+    assert loaded["big_endian"].dtype == np.int32 and loaded["scalar"].dtype == np.float32
+
+
+class Call:
+    """Pickles as a call of any function with any arguments."""
+
+    def __init__(self, function, *arguments):
+        self.reduced = (function, arguments)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@LISTS
+@pytest.mark.parametrize("protocol", range(5))
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (os.system, "system"), (eval, "eval"), (exec, "exec"), (getattr, "getattr"),
+        (subprocess.Popen, "Popen"), (np.load, "load"), (open, "open"), (__import__, "__import__"),
+        (np.memmap, "memmap"), (pickle.loads, "loads"),
+    ],
+)  # fmt: skip
+def test_calls_are_refused_by_name(allow, protocol, function, name, tmp_path):
+    trace = tmp_path / "trace"
+    data = pickle.dumps({"v_template": Call(function, f"touch {trace}")}, protocol)
+    with pytest.raises(UnpickleError, match=rf"{name}.*nothing of it ran"):
+        load(data, allow)
+    assert not trace.exists()
+
+
+def test_the_name_is_refused_even_after_valid_entries(toy_arrays, tmp_path):
+    data = official_bytes(toy_arrays["left"])
+    assert data.endswith(b"u.")
+    trace = tmp_path / "trace"
+    hostile = (
+        data[:-2]
+        + b"U\x04evil"
+        + b"cposix\nsystem\n"
+        + b"(S'touch %s'\ntR" % (str(trace).encode())
+        + b"u."
+    )
+    path = tmp_path / "MANO_LEFT.pkl"
+    path.write_bytes(hostile)
+    with pytest.raises(UnpickleError, match=r"MANO_LEFT.pkl: .*posix\.system"):
+        load_official(path)
+    assert not trace.exists()
+
+
+def test_numpy_only_list_refuses_chumpy(toy_arrays):
+    with pytest.raises(UnpickleError, match=r"chumpy|scipy"):
+        restricted_load(official_bytes(toy_arrays["left"]))
+
+
+@LISTS
+def test_object_arrays_are_refused(allow, tmp_path):
+    trace = tmp_path / "trace"
+    inner = np.array([Call(os.system, f"touch {trace}"), 1], dtype=object)
+    with pytest.raises(UnpickleError, match="system"):
+        load(pickle.dumps(inner), allow)
+    for harmless in (np.array([{}, 1], dtype=object), np.zeros(2, [("a", "f4"), ("b", "O")])):
+        with pytest.raises(UnpickleError, match="dtype"):
+            load(pickle.dumps(harmless), allow)
+    assert not trace.exists()
+
+
+_DTYPE = b"cnumpy\ndtype\n(S'%s'\nI0\nI1\ntR"
+
+
+def _reconstructed(state, dtype=_DTYPE % b"f8"):
+    """An array whose state is given as pickle instructions."""
+    head = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+    return b"\x80\x02" + head + state.replace(b"DTYPE", dtype) + b"b."
+
+
+EIGHT = b"U\x08abcdefgh"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _reconstructed(b"(I1\n(I1099511627776\ntDTYPEI0\n" + EIGHT + b"t"),  # declares 8 TB
+        _reconstructed(b"(I1\n(I-1\ntDTYPEI0\n" + EIGHT + b"t"),
+        _reconstructed(b"(I1\n(I2\ntDTYPEI0\n" + EIGHT + b"t"),  # reads past its data
+        _reconstructed(b"(I1\n(I4294967296\nI4294967296\ntDTYPEI0\n" + EIGHT + b"t"),  # wraps to 0
+        _reconstructed(b"(I1\n(I1\ntDTYPEI0\n(lt"),
+        _reconstructed(b"(I1\n(I1\ntDTYPEI0\n" + EIGHT + b"t", _DTYPE % b"O8"),
+        _reconstructed(b"(I1\n(I1\ntDTYPEI0\n" + EIGHT + b"t", _DTYPE % b"V8"),
+        # A dtype whose state claims records with objects in them.
+        _reconstructed(
+            b"(I1\n(I1\ntDTYPEI0\n" + EIGHT + b"t",
+            b"cnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I3\nS'|'\nN(S'a'\nt}S'a'\n(S'O'\nI0\ntsI8\nI1\nI27\ntb",
+        ),
+        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntS'b'\ntR.",
+        b"\x80\x02cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O'\nI0\nI1\ntRS'x'\ntR.",
+        b"\x80\x02cnumpy\nndarray\n.",  # the bare class
+        b"\x80\x02cnumpy\nndarray\n}S'__setstate__'\nNsb.",  # state given to a class
+        b"\x80\x02cnumpy\nndarray\nN}S'state'\nI1\ns\x86b.",  # attributes set on a class
+        b"\x80\x02cnumpy\ndtype\n(S'f8'\ntRcnumpy\ndtype\n(ta.",  # append to something recorded
+        b"\x80\x02]r\xf0\xff\xff\xff.",  # remembers value 4294967280
+        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7fN.",  # a frame of 2**63 bytes
+        b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x0fabc.",  # bytes beyond the file
+        b"\x80\x04\x96\xff\xff\xff\xff\xff\xff\xff\x0fabc.",
+        b"\x80\x02T\xff\xff\xff\x7fabc.",
+        b"\x80\x02]q\x00h\x00a.",  # a list that contains itself
+        b"\x80\x02" + 5000 * b"](" + b"N" + 5000 * b"e" + b".",
+        b"\x80\x02\x82\x01.", b"\x80\x02I1\nQ.", b"P1\n.", b"\x80\x05\x97.",  # outside the file
+        b"L" + 100000 * b"9" + b"L\n.",
+        b"\x80\x02(iposix\nsystem\n.", b"\x80\x04\x8c\x05posix\x8c\x06system\x93.",
+        b"\x80\x04\x8c\x05numpy\x8c\x0dndarray.dumps\x93.",
+        b"\x80\x02c__builtin__\nbytes\nJ\xff\xff\xff\x7f\x85R.",
+        b"", b".", b"\x80", b"\x80\x09N.", b"N", b"0.", b"\xff\xfe", 1000 * b"(",
+    ],
+)  # fmt: skip
+@LISTS
+def test_hostile_and_broken_pickles_raise_one_error(data, allow):
+    with pytest.raises(UnpickleError) as caught:
+        load(data, allow)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def _chumpy(kind, state):
+    module = {"Ch": b"chumpy.ch", "Select": b"chumpy.reordering"}[kind]
+    return b"c" + module + b"\n" + kind.encode() + b"\n)\x81" + state + b"b"
+
+
+def _array(values):
+    return pickle.dumps(values, 2)[2:-1].replace(b"numpy._core.", b"numpy.core.")
+
+
+def _dict(**entries):
+    items = b"".join(b"U" + struct.pack("B", len(k)) + k.encode() + v for k, v in entries.items())
+    return b"}(" + items + b"u"
+
+
+def _csc(data, indices, indptr, shape):
+    state = _dict(
+        data=_array(np.array(data)), indices=_array(np.array(indices)),
+        indptr=_array(np.array(indptr)), _shape=_array(shape),
+    )  # fmt: skip
+    return b"\x80\x02cscipy.sparse.csc\ncsc_matrix\n)\x81" + state + b"b."
+
+
+def _select(array, indices):
+    state = _dict(a=_array(array), idxs=_array(indices))
+    return b"\x80\x02" + _chumpy("Select", state) + b"."
+
+
+def test_sparse_matrices_sum_what_is_listed_twice():
+    loaded = restricted_load(_csc([1.0, 2.0, 5.0], [0, 0, 1], [0, 2, 3], (2, 2)), OFFICIAL_MANO)
+    np.testing.assert_array_equal(loaded, [[3.0, 0.0], [0.0, 5.0]])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _csc([1.0], [2], [0, 1], (2, 1)),
+        _csc([1.0], [-1], [0, 1], (2, 1)),
+        _csc([1.0], [0], [0, 1], (2**35, 1)),
+        _csc([1.0], [0], [0, 5], (2, 1)),
+        _csc([1.0], [0], [1, 0], (2, 1)),
+        _csc([1.0], [0], [0, 1], (2, 7)),
+        _csc([1.0], [0.5], [0, 1], (2, 1)),
+        b"\x80\x02" + _chumpy("Ch", b"}") + b".",
+        b"\x80\x02" + _chumpy("Ch", b"N") + b".",
+        b"\x80\x02cchumpy.ch\nCh\n.",
+        _select(np.ones(3), np.array([3])),
+        _select(np.ones(3), np.array([-4])),
+        _select(np.ones(3), np.ones(1)),
+        b"ccopy_reg\n_reconstructor\n(cposix\nsystem\nc__builtin__\nobject\nNtR.",
+        b"ccopy_reg\n_reconstructor\n(ccopy_reg\n_reconstructor\nc__builtin__\nobject\nNtR.",
+        b"ccopy_reg\n_reconstructor\n(c__builtin__\nset\nc__builtin__\nobject\nNtR.",
+        b"ccopy_reg\n_reconstructor\n(I3\nc__builtin__\nobject\nNtR.",
+    ],
+)  # fmt: skip
+def test_misused_stand_ins_are_refused(data):
+    with pytest.raises(UnpickleError):
+        restricted_load(data, OFFICIAL_MANO)
+
+
+def test_selections_cannot_multiply_memory():
+    """Many small selections that share one long index list: 1 MB that would become 8 GB."""
+    stream = io.BytesIO()
+    stream.write(b"\x80\x02" + _array(np.zeros(100_000, np.int64)) + b"q\x300")
+    select = _chumpy("Select", _dict(a=_array(np.ones(1))) + b"U\x04idxsh\x30s")
+    stream.write(b"](" + 10_000 * select + b"e.")
+    with pytest.raises(UnpickleError, match="grow"):
+        restricted_load(stream.getvalue(), OFFICIAL_MANO)
+
+
+def test_limits_and_missing_files(tmp_path):
+    with pytest.raises(UnpickleError, match="cannot be read"):
+        restricted_load(tmp_path / "none.pkl")
+    (tmp_path / "big.pkl").write_bytes(pickle.dumps(bytes(1000)))
+    with pytest.raises(UnpickleError, match="more than 100 bytes"):
+        restricted_load(tmp_path / "big.pkl", limit_bytes=100)
+    (tmp_path / "list.pkl").write_bytes(pickle.dumps([1]))
+    with pytest.raises(UnpickleError, match="wanted a dict"):
+        load_official(tmp_path / "list.pkl")
+
+
+_SMALL = pickle.dumps({"R": np.eye(3), "n": [1, "a", np.float32(2)]}, 2)
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(
+    strategies.lists(
+        strategies.tuples(strategies.integers(0, len(_SMALL) - 1), strategies.binary(max_size=3)),
+        max_size=4,
+    )
+)
+def test_damaged_files_load_or_raise_the_one_error(edits):
+    data = bytearray(_SMALL)
+    for position, replacement in edits:
+        data[position : position + len(replacement)] = replacement
+    try:
+        restricted_load(bytes(data))
+    except UnpickleError:
+        pass
