@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from input_pipeline import dataset, records
+from input_pipeline import dataset, dataset_writer, records
 from input_pipeline.dataset import DatasetError
 from tests.input_pipeline.examples import random_record
 
@@ -15,7 +15,7 @@ from tests.input_pipeline.examples import random_record
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     made = {"train": [random_record(i) for i in range(7)], "test": [random_record(100)]}
-    dataset.write_dataset(folder, made, shard_size=3)
+    dataset_writer.write_dataset(folder, made, shard_size=3)
     return folder, made
 
 
@@ -77,7 +77,7 @@ def test_shards_are_the_same_bytes_each_time(tmp_path):
     data = [records.serialize(random_record(i)) for i in range(5)]
     digests = set()
     for name in "ab":
-        dataset.write_shard(tmp_path / name, data)
+        dataset_writer.write_shard(tmp_path / name, data)
         digests.add(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
     assert len(digests) == 1
 
@@ -88,7 +88,7 @@ def test_a_failing_shard_leaves_nothing(tmp_path):
         raise KeyError("boom")
 
     with pytest.raises(KeyError):
-        dataset.write_shard(tmp_path / "shard", failing())
+        dataset_writer.write_shard(tmp_path / "shard", failing())
     assert os.listdir(tmp_path) == []
 
 
