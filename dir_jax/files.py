@@ -1,0 +1,59 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives a temporary name beside `path`, and renames it to `path` if the block succeeds.
+
+    Args:
+      path: final name; its folder is made when missing.
+
+    Yields:
+      The temporary name to write to; it has the same suffix.
+
+    Raises:
+      OSError: the folder or the file cannot be written.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = pathlib.Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Writes bytes under a final name (see `whole_file`)."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Writes strict JSON, indented (see `whole_file`).
+
+    Raises:
+      ValueError: a number is NaN or infinite, which JSON has no word for.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
