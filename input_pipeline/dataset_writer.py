@@ -40,6 +40,8 @@ def write_shard(path: str | os.PathLike, records: Iterable[bytes]) -> int:
                 count += 1
         finally:
             writer.close()
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except RuntimeError as error:  # what the writer raises for any trouble of the disk
         raise OSError(f"could not write {path}: {error}") from None
@@ -53,7 +55,7 @@ def write_metadata(folder: str | os.PathLike, split_lengths: dict[str, Sequence[
 
     Args:
       folder: version folder that holds the shards under their final names.
-      split_lengths: records per shard of every split, none of them zero.
+      split_lengths: records per shard of every split.
     """
     import tensorflow_datasets as tfds
 

@@ -82,6 +82,10 @@ class InterhandSplit:
     def __len__(self) -> int:
         return len(self.images.file_name)
 
+    def file_name(self, index: int) -> str:
+        """As annotated, relative to `images_folder`."""
+        return self.images.file_name[index]
+
     def camera(self, index: int) -> Camera | None:
         """Calibration of one image's camera, None when camera.json does not have it."""
         return self.cameras.get((self.images.capture[index], self.images.camera[index]))

@@ -1,0 +1,336 @@
+"""Preparing: what is stored, what is dropped and why, stops, starts, locks and full disks."""
+
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from input_pipeline import crop, dataset, prepare, records
+from input_pipeline.image_files import read_photo
+from mano_jax import pose_hand, save_npz
+from mano_jax.constants import SIDES
+from tests.input_pipeline.raw_data import camera_view, toy_pair, write_raw
+
+
+@pytest.fixture(scope="module")
+def mano(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mano")
+    save_npz(toy_pair(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    root = tmp_path_factory.mktemp("raw")
+    return root, write_raw(root, frames=6, hand_types=("interacting", "left", "interacting"))
+
+
+def run(raw, output, mano, *more):
+    arguments = ["--source", raw, "--output", output, "--mano", mano, "--workers", 1, *more]
+    return prepare.main([str(a) for a in arguments])
+
+
+def files_of(folder):
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(dataset.version_folder(folder).iterdir())
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def prepared(raw, mano, tmp_path_factory):
+    output = tmp_path_factory.mktemp("prepared")
+    assert run(raw[0], output, mano, "--shard_size", 3) == 0
+    return output
+
+
+def all_records(folder, split, config="interacting"):
+    source = dataset.open_split(folder, split, config)
+    return [records.deserialize(data) for data in source.read(range(len(source)))]
+
+
+def test_a_record_shows_the_same_hands_as_the_raw_frame(raw, prepared):
+    root, made = raw
+    pair = toy_pair()
+    stored = all_records(prepared, "train")
+    assert len(stored) == 8  # four interacting frames, seen by two cameras
+    for record in stored:
+        truth = made["train"]["frames"][record.frame]
+        rig = made["train"]["cameras"][record.camera_name]
+        pixels = []
+        for side, name in enumerate(SIDES):
+            want = camera_view(rig, truth.vertices[name])
+            rotation = cv2.Rodrigues(record.global_orient[side].astype(np.float64))[0]
+            mesh = pose_hand(
+                pair[name],
+                rotation.astype(np.float32),
+                record.hand_pose[side].reshape(15, 3),
+                record.betas[side],
+                record.transl[side],
+            )
+            np.testing.assert_allclose(mesh.vertices, want, atol=5e-6)
+            camera = np.array(
+                [[1000, 0, rig["princpt"][0]], [0, 995, rig["princpt"][1]], [0, 0, 1]]
+            )
+            pixels.append(crop.project(camera, want))
+            want_joints = camera_view(rig, truth.joints[name])
+            np.testing.assert_allclose(record.joints_xyz[side], want_joints, atol=1e-6)
+        square = crop.square_around(np.array(pixels))
+        np.testing.assert_allclose(record.source_square, square, rtol=1e-4)
+        photo = read_photo(root / "images" / "train" / record.file_name)
+        assert tuple(record.source_size) == photo.shape[1::-1]
+        window = crop.crop_image(photo, record.source_square, margin=records.MARGIN).astype(int)
+        assert np.abs(records.decode_jpeg(record.image) - window).mean() < 3
+        seen = crop.project(record.camera, camera_view(rig, truth.vertices["left"]))
+        assert seen.min() > 0 and seen.max() < 256
+
+
+def test_the_same_input_gives_the_same_bytes_with_any_number_of_workers(
+    raw, mano, prepared, tmp_path
+):
+    assert run(raw[0], tmp_path, mano, "--shard_size", 3, "--workers", 2) == 0
+    assert files_of(tmp_path) == files_of(prepared)
+
+
+def test_running_again_redoes_nothing(raw, mano, prepared):
+    times = {
+        p: p.stat().st_mtime_ns for p in dataset.version_folder(prepared).glob("*array_record*")
+    }
+    assert run(raw[0], prepared, mano, "--shard_size", 3) == 0
+    assert {p: p.stat().st_mtime_ns for p in times} == times
+
+
+def test_other_settings_need_overwrite(raw, mano, prepared, tmp_path, capsys):
+    assert run(raw[0], tmp_path, mano, "--shard_size", 3) == 0
+    assert run(raw[0], tmp_path, mano, "--shard_size", 4) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert files_of(tmp_path) == files_of(prepared)  # refused before anything changed
+    assert run(raw[0], tmp_path, mano, "--shard_size", 4, "--overwrite") == 0
+    assert len(all_records(tmp_path, "train")) == 8
+    names = files_of(tmp_path)
+    assert "interhand26m-train.array_record-00001-of-00002" in names
+    assert "interhand26m-train.array_record-00001-of-00003" not in names
+
+
+def test_splits_can_be_prepared_one_after_the_other(raw, mano, prepared, tmp_path):
+    for split in ("test", "train"):
+        assert run(raw[0], tmp_path, mano, "--shard_size", 3, "--split", split) == 0
+    assert dataset.split_lengths(tmp_path) == {"train": [3, 3, 2], "test": [3, 3, 2]}
+    assert len(all_records(tmp_path, "test")) == 8
+
+
+def test_configurations_and_subsets(raw, mano, tmp_path):
+    for config, count in (("single", 4), ("all", 12)):
+        assert run(raw[0], tmp_path, mano, "--config", config, "--split", "test") == 0
+        stored = all_records(tmp_path, "test", config)
+        assert len(stored) == count
+        for record in stored:
+            want = [record.hand_type in ("interacting", side) for side in SIDES]
+            np.testing.assert_array_equal(record.hand_valid, want)
+            np.testing.assert_array_equal(record.joint_valid.all(-1), want)
+            assert not record.betas[~record.hand_valid].any()
+
+
+def test_the_small_subset_is_about_one_in_twenty():
+    from input_pipeline.plan import in_small_subset
+
+    names = [f"Capture{i % 7}/seq/cam400{i % 50:03d}/image{i}.jpg" for i in range(20000)]
+    assert 900 < sum(map(in_small_subset, names)) < 1100
+
+
+def spoil_images(root):
+    folder = root / "images" / "train" / "Capture3" / "0001_test" / "cam400000"
+    names = sorted(path.name for path in folder.iterdir())
+    (folder / names[0]).unlink()
+    data = (folder / names[1]).read_bytes()
+    (folder / names[1]).write_bytes(data[: len(data) // 2])
+    (folder / names[2]).write_bytes(b"\xff\xd8 this is no photo")
+    cv2.imwrite(str(folder / names[3]), np.full((512, 334, 3), 9, np.uint8))
+    cv2.imwrite(str(folder / names[4]), np.full((334, 512, 3), 90, np.uint8))  # turned
+    (folder / names[5]).unlink()
+    (folder / names[5]).symlink_to("/etc/hostname")
+
+
+def test_bad_images_are_dropped_by_reason_and_listed(tmp_path, mano, capsys):
+    write_raw(tmp_path / "raw", splits=("train",), frames=6, cameras=2)
+    spoil_images(tmp_path / "raw")
+    assert run(tmp_path / "raw", tmp_path / "out", mano, "--workers", 2, "--shard_size", 5) == 0
+    with open(dataset.version_folder(tmp_path / "out") / "dropped_train.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    reasons = [row["reason"] for row in rows]
+    assert reasons == [
+        "image_missing", "image_truncated", "image_unreadable", "image_black", "unsafe_path",
+    ]  # fmt: skip
+    assert rows[0]["file_name"] == "Capture3/0001_test/cam400000/image1000.jpg"
+    assert len(all_records(tmp_path / "out", "train")) == 7
+    said = capsys.readouterr().out
+    assert all(reason in said for reason in reasons)
+    assert "7 of 12 images" in said and "image_size_differs" in said
+    turned = [r for r in all_records(tmp_path / "out", "train") if r.frame == 1012]
+    assert sorted(tuple(r.source_size) for r in turned) == [(512, 334), (512, 334)]
+
+
+def test_a_shard_that_loses_every_frame_is_no_obstacle(tmp_path, mano):
+    write_raw(tmp_path / "raw", splits=("train",), frames=4, cameras=1)
+    for path in (tmp_path / "raw" / "images").rglob("image100[03].jpg"):
+        path.unlink()
+    assert run(tmp_path / "raw", tmp_path / "out", mano, "--shard_size", 2) == 0
+    assert dataset.split_lengths(tmp_path / "out") == {"train": [0, 2]}
+    assert [r.frame for r in all_records(tmp_path / "out", "train")] == [1006, 1009]
+    assert len(dataset.builder(tmp_path / "out").as_data_source(split="train")) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../../../secret.jpg", "a/../../x.jpg", "..\\x.jpg", "", 7, None]
+)
+def test_hostile_file_names_are_refused(tmp_path, mano, name):
+    def change(split, files):
+        files["data"]["images"][0]["file_name"] = name
+
+    write_raw(tmp_path / "raw", splits=("train",), frames=2, cameras=1, change=change)
+    cv2.imwrite(str(tmp_path / "secret.jpg"), np.full((512, 334, 3), 90, np.uint8))
+    assert run(tmp_path / "raw", tmp_path / "out", mano) == 0
+    assert [r.frame for r in all_records(tmp_path / "out", "train")] == [1003]
+
+
+def test_hands_behind_the_camera_are_dropped(tmp_path, mano):
+    def change(split, files):
+        files["MANO_NeuralAnnot"]["3"]["1000"]["left"]["trans"] = [30.0, 30.0, 30.0]
+        files["MANO_NeuralAnnot"]["3"]["1003"]["left"]["trans"] = [-30.0, -30.0, -30.0]
+
+    write_raw(tmp_path / "raw", splits=("train",), frames=3, cameras=2, change=change)
+    assert run(tmp_path / "raw", tmp_path / "out", mano) == 0
+    text = (dataset.version_folder(tmp_path / "out") / "dropped_train.csv").read_text()
+    assert "behind_camera" in text
+    assert {r.frame for r in all_records(tmp_path / "out", "train")} >= {1006}
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "file", "no_split", "no_mano"])
+def test_bad_sources_give_one_plain_line(tmp_path, mano, capsys, what):
+    source = tmp_path / "raw"
+    if what == "file":
+        source.write_text("text")
+    elif what == "no_split":
+        (source / "annotations").mkdir(parents=True)
+    elif what == "no_mano":
+        write_raw(source, splits=("train",), frames=1)
+        (source / "annotations/train/InterHand2.6M_train_MANO_NeuralAnnot.json").unlink()
+    elif what == "empty":
+        source.mkdir()
+    assert run(source, tmp_path / "out", mano) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and len(error.splitlines()) == 1
+    assert str(source) in error
+
+
+def test_bad_arguments_give_one_plain_line(tmp_path, raw, mano, capsys):
+    assert run(raw[0], tmp_path, tmp_path / "nothing") == 2
+    assert "error: " in capsys.readouterr().err
+    assert run(raw[0], tmp_path, mano, "--split", "val") == 2
+    assert "train, test" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        run(raw[0], tmp_path, mano, "--workers", 0)
+    assert caught.value.code == 2
+
+
+def test_a_second_prepare_into_the_same_folder_is_refused(raw, mano, tmp_path, capsys):
+    folder = dataset.version_folder(tmp_path)
+    folder.mkdir(parents=True)
+    with open(folder / ".lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert run(raw[0], tmp_path, mano) == 2
+    error = capsys.readouterr().err.strip()
+    assert "another prepare is running" in error and len(error.splitlines()) == 1
+    assert run(raw[0], tmp_path, mano) == 0
+
+
+def test_other_hands_need_overwrite(raw, mano, tmp_path, capsys):
+    assert run(raw[0], tmp_path, mano, "--split", "test") == 0
+    state = json.loads((dataset.version_folder(tmp_path) / "prepare.json").read_text())
+    assert state["splits"]["test"]["records"] == 8
+    assert len(state["hands"]["sha256"]) == 64
+    other = tmp_path / "other"
+    other.mkdir()
+    pair = toy_pair()
+    object.__setattr__(pair.left, "hands_mean", pair.left.hands_mean + 0.1)
+    save_npz(pair, other)
+    assert run(raw[0], tmp_path, other, "--split", "test") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(raw[0], tmp_path, other, "--split", "test", "--overwrite") == 0
+
+
+def command(raw, output, mano, *more):
+    arguments = ["--source", raw, "--output", output, "--mano", mano, *more]
+    return [sys.executable, "-m", "input_pipeline.prepare", *map(str, arguments)]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_without_redoing_finished_shards(tmp_path, mano):
+    write_raw(tmp_path / "raw", splits=("train",), frames=60, cameras=2)
+    more = ("--workers", 2, "--shard_size", 2)
+    folder = dataset.version_folder(tmp_path / "out")
+    process = subprocess.Popen(
+        command(tmp_path / "raw", tmp_path / "out", mano, *more),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 100
+    while len(list(folder.glob(".work/train/*.json"))) < 5 and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = sorted(folder.glob(".work/train/*.json"))
+    assert 5 <= len(finished) < 60
+    assert not (folder / "dataset_info.json").exists()
+    time.sleep(1)  # the orphaned workers notice and end
+    finished = sorted(folder.glob(".work/train/*.json"))
+    shard = {n: folder / dataset.shard_name("train", int(n.stem), 60) for n in finished}
+    times = {path: path.stat().st_mtime_ns for path in shard.values()}
+    (folder / ".leftover.1234.tmp").write_text("half")
+    assert run(tmp_path / "raw", tmp_path / "out", mano, "--shard_size", 2) == 0
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert not list(folder.glob(".*.tmp")) and not (folder / ".work").exists()
+    assert run(tmp_path / "raw", tmp_path / "again", mano, "--shard_size", 2) == 0
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "again")
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_said_and_survived(tiny_disk, tmp_path, mano, capsys, workers):
+    write_raw(tmp_path / "raw", splits=("train",), frames=30, cameras=2)
+    more = ("--shard_size", 8, "--workers", workers)
+    assert run(tmp_path / "raw", tiny_disk, mano, *more) == 1
+    error = capsys.readouterr().err
+    assert "No space left" in error and "finished shards are kept" in error
+    assert "Traceback" not in error
+    folder = dataset.version_folder(tiny_disk)
+    assert not (folder / "dataset_info.json").exists()
+    assert not list(folder.glob(".*.tmp"))
+    for path in folder.glob("*.array_record*"):  # every file under a final name is whole
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        assert ArrayRecordReader(str(path)).num_records() in (4, 8)
+    remount = ["mount", "-o", "remount,size=64m", str(tiny_disk)]
+    subprocess.run(remount, check=True)
+    assert run(tmp_path / "raw", tiny_disk, mano, *more) == 0
+    assert len(all_records(tiny_disk, "train")) == 60
