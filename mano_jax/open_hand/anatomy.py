@@ -14,12 +14,12 @@ ACROSS = np.array([0.0, 0.0, 1.0])  # towards the thumb's side
 # the thumb; the thumb's first joint flexes across the palm, deviates out of the palm's plane
 # (palmar abduction) and twists its pad towards the fingers.
 FINGER_RANGES = (
-    ((-20, 90), (-16, 16), (-6, 6)),
-    ((-4, 105), (-3, 3), (-3, 3)),
-    ((-8, 75), (-2, 2), (-2, 2)),
+    ((-20, 88), (-16, 16), (-6, 6)),
+    ((-4, 100), (-3, 3), (-3, 3)),
+    ((-8, 65), (-2, 2), (-2, 2)),
 )
 THUMB_RANGES = (
-    ((-20, 45), (-20, 40), (-15, 50)),
+    ((-20, 45), (-20, 32), (-15, 45)),
     ((-10, 55), (-8, 8), (-8, 8)),
     ((-20, 75), (-3, 3), (-3, 3)),
 )
@@ -46,7 +46,8 @@ def joint_axes(vertices: np.ndarray, weights: np.ndarray, joints: np.ndarray) ->
     for j in (14, 15):
         flexion = unit(np.cross(nail, directions[j]))
         axes[j] = flexion, np.cross(directions[j], flexion), directions[j]
-    axes[13] = np.cross(directions[13], -ACROSS), np.cross(directions[13], -UP), directions[13]
+    first = directions[13]
+    axes[13] = np.cross(first, -ACROSS), np.cross(first, -UP), -first
     return unit(axes)
 
 

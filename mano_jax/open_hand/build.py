@@ -26,6 +26,7 @@ import numpy as np
 
 from mano_jax.constants import PARENTS, SIDES
 from mano_jax.open_hand.anatomy import joint_axes
+from mano_jax.open_hand.contact import ContactCheck
 from mano_jax.open_hand.correctives import pose_correctives
 from mano_jax.open_hand.grasps import pose_space, sample_poses
 from mano_jax.open_hand.shapes import shape_directions
@@ -53,15 +54,18 @@ def right_hand(wheel: str) -> dict[str, np.ndarray]:
     regressor = _single(template.regressor)
     joints = np.concatenate([regressor @ vertices, source.tips])
     axes = joint_axes(vertices, template.weights, joints)
-    mean, components, coefficients = pose_space(sample_poses(axes, joints))
+    weights = _single(template.weights)
+    posedirs = pose_correctives(vertices, weights, joints)
+    contact = ContactCheck(vertices, template.faces, weights, joints[:16], posedirs)
+    mean, components, coefficients = pose_space(sample_poses(axes, contact))
     return {
         "v_template": vertices,
         "f": template.faces,
-        "weights": template.weights,
+        "weights": weights,
         "J": joints[:16],
         "J_regressor": regressor,
         "shapedirs": shape_directions(template, source),
-        "posedirs": pose_correctives(vertices, template.weights, joints),
+        "posedirs": posedirs,
         "kintree_table": np.array([[2**32 - 1, *PARENTS[1:]], range(16)]),
         "hands_components": components,
         "hands_mean": mean,

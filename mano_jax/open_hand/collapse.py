@@ -111,7 +111,8 @@ def reduce_mesh(
     """Collapses edges, the cheapest first, until `count` vertices are left.
 
     Args:
-      vertices: (N, 3), faces: (F, 3): a manifold with one boundary loop.
+      vertices: (N, 3).
+      faces: (F, 3); a manifold with one boundary loop.
       size: (N,) wanted edge length at each vertex, metres.
       count: wanted number of vertices.
       boundary: wanted number of boundary vertices.

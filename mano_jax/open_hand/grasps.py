@@ -2,7 +2,7 @@
 
 A sample lies between two of the postures below (angles in degrees, as an anatomy atlas or one's
 own hand shows them), each finger and the thumb varied around them, the joints' ranges kept, and
-hands whose bones run into each other discarded.
+hands that pass through themselves discarded.
 """
 
 from __future__ import annotations
@@ -11,49 +11,39 @@ import numpy as np
 
 from mano_jax.open_hand.anatomy import (
     FINGER_BASES,
-    joint_axes,
     joint_ranges,
     joint_rotations,
-    posed_bones,
 )
+from mano_jax.open_hand.contact import ContactCheck
 from mano_jax.open_hand.rig import SPREAD_DEGREES, axis_angle
 
 SAMPLES = 1500
 FINGERS = ("index", "middle", "ring", "pinky")
-STRAIGHT, EASY, BENT, CURLED = (2, 4, 2), (20, 28, 14), (55, 60, 35), (78, 98, 58)
+STRAIGHT, EASY, CURLED = (2, 4, 2), (20, 28, 14), (73, 85, 44)
 # Bases of fingers flexed towards the palm draw together: this part of the flat hand's spread goes.
 CLOSING = 0.8
-BONE_RADIUS, THUMB_RADIUS, PALM_RADIUS, ALLOWED = 0.0075, 0.0085, 0.0095, 0.0045
 
 # name: (likelihood, index, middle, ring, pinky as base, middle, end flexion; spread;
 #        thumb: flexion, abduction, twist of its first joint, then flexion of the other two)
 POSTURES = {
-    "relaxed": (3.0, EASY, (26, 34, 18), (30, 38, 20), (30, 36, 20), 0, (5, 8, 10, 10, 14)),
+    "relaxed": (3.0, EASY, (26, 34, 18), (30, 38, 20), (30, 36, 20), 0, (5, 0, 8, 10, 14)),
     "open": (1.0, STRAIGHT, STRAIGHT, STRAIGHT, STRAIGHT, 1, (-5, 0, 0, 0, 0)),
     "spread": (1.0, (-4, 2, 0), (-3, 2, 0), (-3, 2, 0), (-3, 2, 0), 11, (-14, 0, 0, -4, -5)),
-    "fist": (1.2, CURLED, CURLED, CURLED, CURLED, -2, (26, 22, 30, 34, 42)),
-    "point": (1.0, (6, 6, 3), CURLED, CURLED, CURLED, 0, (24, 20, 30, 30, 35)),
+    "fist": (1.2, CURLED, CURLED, CURLED, CURLED, -2, (8, 25, 32, 31, 33)),
+    "point": (1.0, (6, 6, 3), CURLED, CURLED, CURLED, 0, (21, 25, 25, 25, 25)),
     "thumb up": (0.6, CURLED, CURLED, CURLED, CURLED, -1, (-16, -6, 0, -6, -10)),
-    "victory": (0.7, (2, 5, 2), (2, 5, 2), CURLED, CURLED, 7, (30, 25, 40, 32, 36)),
-    "three": (0.5, (2, 5, 2), (2, 5, 2), (4, 6, 3), BENT, 5, (28, 28, 45, 30, 30)),
-    "four": (0.4, STRAIGHT, STRAIGHT, STRAIGHT, STRAIGHT, 4, (38, 18, 40, 35, 40)),
-    "horns": (0.3, (2, 5, 2), CURLED, CURLED, (2, 6, 3), 2, (30, 25, 40, 30, 36)),
-    "pinch": (1.2, (48, 48, 28), (30, 32, 16), (24, 28, 14), (20, 26, 12), 0, (18, 30, 45, 14, 22)),
-    "tripod": (
-        1.0,
-        (50, 48, 26),
-        (52, 50, 28),
-        (58, 62, 34),
-        (58, 62, 34),
-        0,
-        (22, 32, 45, 16, 24),
-    ),
-    "ball": (1.0, (34, 38, 22), (32, 40, 24), (34, 40, 24), (36, 36, 20), 8, (6, 34, 35, 10, 16)),
-    "tube": (1.0, (48, 56, 30), (52, 60, 32), (55, 62, 34), (55, 58, 32), 1, (10, 32, 35, 14, 22)),
-    "hook": (0.7, (8, 82, 48), (8, 84, 50), (8, 84, 50), (8, 80, 46), 0, (2, 0, 5, 6, 10)),
-    "table top": (0.7, (66, 8, 4), (68, 8, 4), (68, 8, 4), (66, 8, 4), 0, (2, 20, 25, 2, 2)),
-    "key": (0.7, (58, 66, 32), (66, 78, 40), (70, 82, 44), (70, 80, 44), -2, (6, 2, 10, 10, 20)),
-    "flat grip": (0.6, (24, 12, 6), (24, 12, 6), (24, 12, 6), (24, 12, 6), 0, (8, 28, 35, 8, 8)),
+    "victory": (0.7, (2, 5, 2), (2, 5, 2), CURLED, CURLED, 7, (36, 25, 17, 27, 18)),
+    "three": (0.5, (2, 5, 2), (2, 5, 2), (6, 8, 4), (70, 88, 50), 5, (42, 22, 25, 38, 5)),
+    "four": (0.4, STRAIGHT, STRAIGHT, STRAIGHT, STRAIGHT, 4, (34, 10, 20, 28, 25)),
+    "horns": (0.3, (2, 5, 2), CURLED, CURLED, (2, 6, 3), 2, (34, 25, 22, 16, 32)),
+    "pinch": (1.2, (58, 36, 8), (30, 32, 16), (24, 28, 14), (20, 26, 12), 0, (26, 16, 30, -4, -5)),
+    "tripod": (1.0, (44, 40, 14), (60, 49, 19), (60, 62, 34), (58, 62, 34), 0, (24, 21, 23, 6, -5)),
+    "ball": (1.0, (34, 38, 22), (32, 40, 24), (34, 40, 24), (36, 36, 20), 8, (4, 16, 20, 8, 12)),
+    "tube": (1.0, (40, 46, 24), (44, 50, 28), (48, 54, 30), (50, 50, 28), 1, (4, 22, 22, 6, 10)),
+    "hook": (0.7, (8, 82, 48), (8, 84, 50), (8, 84, 50), (8, 80, 46), 0, (2, -4, 5, 6, 10)),
+    "table top": (0.7, (66, 8, 4), (68, 8, 4), (68, 8, 4), (66, 8, 4), 0, (0, 4, 10, 2, 2)),
+    "key": (0.7, (58, 66, 32), (66, 78, 40), (70, 82, 44), (70, 80, 44), -2, (5, -5, 15, 16, 13)),
+    "flat grip": (0.6, (24, 12, 6), (24, 12, 6), (24, 12, 6), (24, 12, 6), 0, (8, 8, 20, 6, 6)),
 }
 
 
@@ -76,12 +66,12 @@ def closing(finger: str, flexion: float) -> float:
     return -CLOSING * SPREAD_DEGREES[finger] * np.clip(flexion / 60, 0, 1)
 
 
-def sample_poses(axes: np.ndarray, joints: np.ndarray, count: int = SAMPLES) -> np.ndarray:
+def sample_poses(axes: np.ndarray, contact: ContactCheck, count: int = SAMPLES) -> np.ndarray:
     """Natural poses (count, 45): axis-angle in the template's axes, joints 1 to 15.
 
     Args:
       axes: (16, 3, 3) of `joint_axes`.
-      joints: (21, 3): the 16 joints and the five ends.
+      contact: discards poses in which the hand passes through itself.
       count: how many.
     """
     generator = np.random.RandomState(3)
@@ -94,7 +84,7 @@ def sample_poses(axes: np.ndarray, joints: np.ndarray, count: int = SAMPLES) -> 
         mix = generator.beta(0.5, 0.5)
         sample = _varied((1 - mix) * angles[one] + mix * angles[two], generator)
         rotations = joint_rotations(axes, sample)
-        if not collides(joints, rotations):
+        if contact.buried(rotations) == 0:
             found.append(axis_angle(rotations[1:]).ravel())
     return np.stack(found)
 
@@ -118,26 +108,6 @@ def _varied(angles: np.ndarray, generator: np.random.RandomState) -> np.ndarray:
     return np.clip(angles, ranges[..., 0], ranges[..., 1])
 
 
-def collides(joints: np.ndarray, rotations: np.ndarray) -> bool:
-    """Whether bones of different fingers, or fingers and palm, overlap by more than `ALLOWED`."""
-    posed, _ = posed_bones(joints, rotations)
-    starts = np.arange(1, 16)
-    ends = np.array([k for f in range(5) for k in (3 * f + 2, 3 * f + 3, 16 + f)])
-    steps = np.linspace(0.15, 0.95, 6)[:, None, None]
-    bones = (1 - steps) * posed[starts] + steps * posed[ends]
-    # The palm: four metacarpals, as seen from the inside, of rest joints.
-    steps = np.linspace(0.3, 0.85, 6)[:, None, None]
-    palm = (1 - steps) * posed[0] + steps * posed[[1, 4, 7, 10]]
-    radius = np.where(starts >= 13, THUMB_RADIUS, BONE_RADIUS)
-    finger = (starts - 1) // 3
-    gap = np.linalg.norm(bones[:, :, None, None] - bones[None, None], axis=-1)
-    gap = gap.min((0, 2)) - radius[:, None] - radius
-    gap[finger[:, None] == finger] = np.inf
-    to_palm = np.linalg.norm(bones[:, :, None, None] - palm[None, None], axis=-1).min((0, 2, 3))
-    to_palm = (to_palm - radius - PALM_RADIUS)[[k for k in range(15) if k % 3 and k != 13]]
-    return bool(gap.min() < -ALLOWED or to_palm.min() < -ALLOWED)
-
-
 def pose_space(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """hands_mean (45,), hands_components (45, 45) (rows, falling variance), hands_coeffs."""
     mean = poses.mean(0)
@@ -145,6 +115,3 @@ def pose_space(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # A component's sign is arbitrary; let its largest entry be positive.
     rows *= np.sign(rows[np.arange(45), np.abs(rows).argmax(1)])[:, None]
     return mean, rows, (poses - mean) @ rows.T
-
-
-__all__ = ["joint_axes", "joint_ranges", "pose_space", "posture", "sample_poses"]

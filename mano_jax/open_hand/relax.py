@@ -17,7 +17,8 @@ def relax(
     """Alternates edge flips, tangential smoothing and projection back to the source surface.
 
     Args:
-      vertices: (N, 3), faces: (F, 3).
+      vertices: (N, 3).
+      faces: (F, 3).
       size: (M,) wanted edge length at the source's vertices.
       source: vertices (M, 3) and faces of the surface to stay on.
       rounds: number of alternations.

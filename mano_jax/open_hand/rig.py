@@ -80,6 +80,35 @@ def bone_directions(joints: np.ndarray) -> np.ndarray:
     return unit(joints[ends] - joints[:16])
 
 
+def lengthen(
+    vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray, base: int, ratio: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stretches one finger along its bones.
+
+    Args:
+      vertices: (N, 3).
+      joints: (21, 3), the 16 joints and the five ends.
+      weights: (N, 16).
+      base: the finger's first joint.
+      ratio: new length over old.
+
+    Returns:
+      vertices (N, 3), joints (21, 3).
+    """
+    directions, stretched = bone_directions(joints), joints.copy()
+    shift, carried = np.zeros_like(vertices), np.zeros(3)
+    for k, following in ((base, base + 1), (base + 1, base + 2), (base + 2, 16 + base // 3)):
+        length = np.linalg.norm(joints[following] - joints[k])
+        along = np.maximum((vertices - joints[k]) @ directions[k], 0)
+        if following < 16:
+            along = np.minimum(along, length)
+        moved = carried + (ratio - 1) * along[:, None] * directions[k]
+        shift += weights[:, k, None] * moved
+        carried = carried + (ratio - 1) * length * directions[k]
+        stretched[following] += carried
+    return vertices + shift, stretched
+
+
 def flatten(
     vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray, reference: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mano_jax.constants import BETAS
-from mano_jax.open_hand.rig import bone_directions
+from mano_jax.open_hand.rig import lengthen
 from mano_jax.open_hand.source import BUILD_TARGETS, PEOPLE_TARGETS, SourceHand
 from mano_jax.open_hand.template import Template
 
@@ -15,6 +15,8 @@ SIZE_SD = 0.055
 TARGET_SD = {"fingers-diameter": 0.55, "fingers-distance": 0.5, "fingers-length": 0.11}
 PEOPLE_SD, BUILD_SD = 0.5, 0.5
 FINGER_SD, PALM_SD = 0.05, 0.04
+# People and builds differ most in the forearm, of which only a stump is left: damp them there.
+STUMP_DAMPING, DAMPED_OVER = 0.25, 0.03
 
 
 def shape_directions(template: Template, source: SourceHand) -> np.ndarray:
@@ -33,10 +35,11 @@ def shape_directions(template: Template, source: SourceHand) -> np.ndarray:
         )
         factors.append(deviation * 0.5 * (more - less))
     people = [_at_template_size(template, source, name) for name in PEOPLE_TARGETS]
-    factors += [PEOPLE_SD * (shape - np.mean(people, axis=0)) for shape in people]
-    factors += [
-        BUILD_SD * (_at_template_size(template, source, name) - vertices) for name in BUILD_TARGETS
-    ]
+    builds = [_at_template_size(template, source, name) for name in BUILD_TARGETS]
+    towards_fingers = np.clip((wrist[0] - vertices[:, :1]) / DAMPED_OVER, 0, 1)
+    damping = STUMP_DAMPING + (1 - STUMP_DAMPING) * towards_fingers
+    factors += [PEOPLE_SD * damping * (shape - np.mean(people, axis=0)) for shape in people]
+    factors += [BUILD_SD * damping * (shape - vertices) for shape in builds]
     factors += _finger_lengths(template, source)
     for axis in range(3):
         stretch = np.zeros_like(vertices)
@@ -62,19 +65,6 @@ def _at_template_size(template: Template, source: SourceHand, name: str) -> np.n
 
 def _finger_lengths(template: Template, source: SourceHand) -> list[np.ndarray]:
     """Stretching each finger along its bones from its base on."""
-    directions = bone_directions(np.concatenate([source.joints, source.tips]))
-    factors = []
-    for base in range(1, 16, 3):
-        shift = np.zeros_like(template.vertices)
-        carried = np.zeros(3)
-        for k in range(base, base + 3):
-            along = np.maximum((template.vertices - source.joints[k]) @ directions[k], 0)
-            if k < base + 2:
-                length = np.linalg.norm(source.joints[k + 1] - source.joints[k])
-                along = np.minimum(along, length)
-            moved = carried + along[:, None] * directions[k]
-            shift += template.weights[:, k, None] * moved
-            if k < base + 2:
-                carried = carried + length * directions[k]
-        factors.append(FINGER_SD * shift)
-    return factors
+    joints = np.concatenate([source.joints, source.tips])
+    given = (template.vertices, joints, template.weights)
+    return [lengthen(*given, base, 1 + FINGER_SD)[0] - given[0] for base in range(1, 16, 3)]

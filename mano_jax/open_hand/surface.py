@@ -89,7 +89,8 @@ def closest_points(
 
     Args:
       points: (P, 3).
-      vertices: (N, 3), faces: (F, 3): the surface.
+      vertices: (N, 3) of the surface.
+      faces: (F, 3) of the surface.
       candidates: how many faces (nearest centroids) are tried for each point.
 
     Returns:
