@@ -1,7 +1,7 @@
 """Weights between PyTorch and Flax, exactly, both ways.
 
-    python -m dir_jax.convert --torch_checkpoint DIR.pth --output FOLDER
-    python -m dir_jax.convert --to_torch DIR.pth --checkpoint FOLDER
+python -m dir_jax.convert --torch_checkpoint DIR.pth --output FOLDER
+python -m dir_jax.convert --to_torch DIR.pth --checkpoint FOLDER
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dir_jax.constants import LENGTH_SCALE
 from dir_jax.types import Output, Stage, Targets
@@ -16,8 +17,8 @@ from mano_jax.constants import SIDES
 
 THRESHOLD = 0.01
 """Where smooth L1 turns from quadratic to linear."""
-CLASS_WEIGHTS = (0.1, 0.45, 0.45)
-"""Cross-entropy weights of background and the two hands."""
+CLASS_WEIGHTS = np.array([0.1, 0.45, 0.45], np.float32)
+"""Cross-entropy weights of background and the two hands, in float32 as PyTorch keeps them."""
 EDGE_EPSILON = 1e-12
 UNIT_EPSILON = 1e-12
 
@@ -122,9 +123,7 @@ def normal_consistency(vertices: jax.Array, wanted: jax.Array, faces: jax.Array)
     return jnp.abs(jnp.sum(edges * normal[..., None, :], -1)).mean((0, 2, 3))
 
 
-def cross_entropy(
-    logits: jax.Array, labels: jax.Array, axis_name: str | None = None
-) -> jax.Array:
+def cross_entropy(logits: jax.Array, labels: jax.Array, axis_name: str | None = None) -> jax.Array:
     """Class-weighted mean cross-entropy of (B, H, W, 3) logits and (B, H, W) labels.
 
     With `axis_name` the weights of the whole global batch normalise it; the mean over the axis
@@ -138,9 +137,7 @@ def cross_entropy(
     return -(weights * log_likelihood).sum() / total
 
 
-def lovasz_softmax(
-    scores: jax.Array, labels: jax.Array, axis_name: str | None = None
-) -> jax.Array:
+def lovasz_softmax(scores: jax.Array, labels: jax.Array, axis_name: str | None = None) -> jax.Array:
     """Lovasz-softmax (Berman et al. 2018, algorithm 1) over the classes present in the batch.
 
     The released code feeds raw logits where the paper of the loss has probabilities.

@@ -52,6 +52,14 @@ def _unit_axis(like: jax.Array, axis: int) -> jax.Array:
     return jnp.broadcast_to(jnp.eye(3, dtype=like.dtype)[axis], like.shape)
 
 
+def _cross_matrix(vector: jax.Array) -> jax.Array:
+    """(..., 3) to (..., 3, 3): the matrix whose product with w is the cross product with w."""
+    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
+    zero = jnp.zeros_like(x)
+    cross = jnp.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1)
+    return cross.reshape(*vector.shape, 3)
+
+
 def matrix_from_axis_angle(axis_angle: jax.Array) -> jax.Array:
     """Rotation matrices of rotation vectors (Rodrigues' formula), exact at zero and beyond pi.
 
@@ -65,14 +73,33 @@ def matrix_from_axis_angle(axis_angle: jax.Array) -> jax.Array:
     squared = jnp.sum(axis_angle * axis_angle, axis=-1)[..., None, None]
     sine = _sinc(squared)  # sin(a) / a
     versine = 0.5 * _sinc(squared / 4) ** 2  # (1 - cos(a)) / a^2, without cancellation
-    x, y, z = axis_angle[..., 0], axis_angle[..., 1], axis_angle[..., 2]
-    zero = jnp.zeros_like(x)
-    cross = jnp.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1)
-    cross = cross.reshape(*axis_angle.shape[:-1], 3, 3)
+    cross = _cross_matrix(axis_angle)
     outer = axis_angle[..., :, None] * axis_angle[..., None, :]
     identity = jnp.eye(3, dtype=axis_angle.dtype)
     # K^2 = v v^T - |v|^2 I
     return identity + sine * cross + versine * (outer - squared * identity)
+
+
+def matrix_from_axis_angle_manopth(axis_angle: jax.Array) -> jax.Array:
+    """Rotation matrices as the manopth layer of the PyTorch reference computes them.
+
+    It adds 1e-8 to every component before taking the angle, so its rotations are off by up to
+    2e-8. For comparisons with the reference only: Adam divides by tiny gradients, and so turns
+    this difference into a visible one within three optimiser steps.
+
+    Args:
+      axis_angle: (..., 3) unit axis times angle, radians.
+
+    Returns:
+      (..., 3, 3).
+    """
+    axis_angle = jnp.asarray(axis_angle)
+    angle = jnp.linalg.norm(axis_angle + 1e-8, axis=-1, keepdims=True)
+    real, imaginary = jnp.cos(angle / 2), jnp.sin(angle / 2) * axis_angle / angle
+    length = jnp.sqrt(real**2 + jnp.sum(imaginary**2, axis=-1, keepdims=True))
+    real, imaginary = real / length, imaginary / length
+    cross = _cross_matrix(imaginary)
+    return jnp.eye(3, dtype=axis_angle.dtype) + 2 * (real[..., None] * cross + cross @ cross)
 
 
 def axis_angle_from_matrix(matrix: jax.Array) -> jax.Array:

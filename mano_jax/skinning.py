@@ -10,9 +10,12 @@ import numpy as np
 
 from mano_jax import constants
 from mano_jax.hand import Hand, HandError
-from mano_jax.rotations import matrix_from_axis_angle
+from mano_jax.rotations import matrix_from_axis_angle, matrix_from_axis_angle_manopth
 
 Tips = str | np.ndarray | jax.Array | tuple[int, ...]
+
+ROTATIONS = {"exact": matrix_from_axis_angle, "manopth": matrix_from_axis_angle_manopth}
+"""Forms of the finger joints' rotations that `pose_hand` can use."""
 
 _FINGER_BASES = np.array([1, 4, 7, 10, 13])
 """First joints of the five fingers; the next two of each follow directly."""
@@ -149,6 +152,7 @@ def pose_hand(
     *,
     root_joint: int | None = None,
     tips: Tips = "manopth",
+    rotations: str = "exact",
 ) -> HandMesh:
     """Poses and shapes hands by linear blend skinning.
 
@@ -165,25 +169,27 @@ def pose_hand(
       root_joint: joint of the 21 that is moved to the origin before `transl` is added (0 wrist,
         9 middle knuckle); None leaves MANO's own origin.
       tips: convention of the five tip vertices (`constants.TIPS`), or five vertex numbers.
+      rotations: "exact", or "manopth" for the reference's approximate finger rotations.
 
     Returns:
       vertices (..., 778, 3) and joints (..., 21, 3), metres. Batch dimensions broadcast.
 
     Raises:
-      HandError: when a shape, `root_joint` or `tips` is not as described.
+      HandError: when a shape, `root_joint`, `tips` or `rotations` is not as described.
     """
     tip_vertices = _resolve_tips(hand, tips)
     if root_joint is not None and not 0 <= root_joint < constants.JOINTS:
         raise HandError(f"root_joint is {root_joint}; wanted None or 0 to {constants.JOINTS - 1}")
+    if rotations not in ROTATIONS:
+        raise HandError(f"rotations is {rotations!r}; wanted one of {', '.join(ROTATIONS)}")
     arrays = {"global_orient": (global_orient, (3, 3)), "hand_pose": (hand_pose, (15, 3))}
     arrays |= {"betas": (betas, (constants.BETAS,))}
     if transl is not None:
         arrays |= {"transl": (transl, (3,))}
     batch, values = _broadcast(arrays)
-    rotations = jnp.concatenate(
-        [values["global_orient"][:, None], matrix_from_axis_angle(values["hand_pose"])], axis=1
-    )
-    vertices, joints = _skin(hand, rotations, values["betas"])
+    finger_rotations = ROTATIONS[rotations](values["hand_pose"])
+    matrices = jnp.concatenate([values["global_orient"][:, None], finger_rotations], axis=1)
+    vertices, joints = _skin(hand, matrices, values["betas"])
     joints = _order_joints(joints, vertices[:, tip_vertices])
     move = 0 if root_joint is None else -joints[:, root_joint, None]
     if transl is not None:

@@ -19,6 +19,7 @@ CHOICES = {
     "sampling": ("gather", "onehot_matmul", "map_coordinates"),
     "precision": ("float32", "bfloat16"),
     "tips": ("manopth", "intaghand", "smplx"),
+    "rotations": ("exact", "manopth"),
 }
 
 
@@ -51,6 +52,7 @@ class ModelConfig:
       remat: recompute each refinement in the backward pass instead of keeping its activations.
       root_joint: joint at the origin of the predicted meshes.
       tips: fingertip convention of the predicted joints.
+      rotations: finger rotations "exact", or off by 2e-8 as the released code's ("manopth").
     """
 
     encoder_blocks: tuple[int, ...] = (3, 4, 6, 3)
@@ -72,6 +74,7 @@ class ModelConfig:
     remat: bool = False
     root_joint: int = 0
     tips: str = "manopth"
+    rotations: str = "exact"
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():

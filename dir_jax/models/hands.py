@@ -6,9 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from dir_jax import constants
+from dir_jax.models.config import ModelConfig
 from dir_jax.types import Stage
-from mano_jax import HandPair, matrix_from_6d_robust, pca_to_axis_angle, pose_hand
-from mano_jax.skinning import tip_indices
+from mano_jax import (
+    HandPair,
+    matrix_from_6d_robust,
+    pca_to_axis_angle,
+    pose_hand,
+    tip_indices,
+)
 
 
 def project_weak_perspective(xyz: jax.Array, params: jax.Array) -> jax.Array:
@@ -25,9 +31,7 @@ def project_weak_perspective(xyz: jax.Array, params: jax.Array) -> jax.Array:
     return scale * xyz[..., :2] + params[..., None, constants.CAMERA_TRANSLATION]
 
 
-def decode(
-    hands: HandPair, params: jax.Array, offset: jax.Array, *, root_joint: int, tips: str
-) -> Stage:
+def decode(hands: HandPair, params: jax.Array, offset: jax.Array, config: ModelConfig) -> Stage:
     """Meshes, joints and their projections of both hands.
 
     Computed in float32 at least, whatever the network's arithmetic.
@@ -36,8 +40,7 @@ def decode(
       hands: the hand models.
       params: (B, 2, 64).
       offset: (B, 3) in units of 0.15 m.
-      root_joint: joint at the origin.
-      tips: fingertip convention.
+      config: its root joint, tips and rotations.
     """
     params = params.astype(jnp.promote_types(params.dtype, jnp.float32))
     offset = offset.astype(params.dtype)
@@ -49,12 +52,13 @@ def decode(
             matrix_from_6d_robust(params[..., constants.ROTATION]),
             pca_to_axis_angle(hand, coefficients),
             params[..., constants.BETAS],
-            root_joint=root_joint,
+            root_joint=config.root_joint,
             tips=tip_vertices,
+            rotations=config.rotations,
         )
 
     both = jax.vmap(one_side, in_axes=(0, 0, 1), out_axes=1)
-    mesh = both(hands.stacked(), tip_indices("both", tips), params)
+    mesh = both(hands.stacked(), tip_indices("both", config.tips), params)
     return Stage(
         params=params,
         offset=offset,

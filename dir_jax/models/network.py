@@ -72,10 +72,8 @@ class DIR(nn.Module):
         )
         for index, features in enumerate(maps, 1):
             self.sow("intermediates", f"c{index}", features)
-        params, offset = InitialEstimate(config.attention, *shared, name="initial")(
-            maps[-1], train
-        )
-        stages = [decode(self.hands, params, offset, root_joint=config.root_joint, tips=config.tips)]
+        params, offset = InitialEstimate(config.attention, *shared, name="initial")(maps[-1], train)
+        stages = [decode(self.hands, params, offset, config)]
         refinement = nn.remat(Refinement, static_argnums=(4,)) if config.remat else Refinement
         x = maps[-1]
         for index in range(max(config.stages, LEVELS)):

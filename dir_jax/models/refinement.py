@@ -56,7 +56,7 @@ class JointFeatures(nn.Module):
                 self.dtype,
                 name="graph",
             )(x, train)
-            self.sow("intermediates", "graph", x)
+            self.sow("intermediates", "after_graph", x)
         if config.transformer_blocks:
             half = previous.offset[:, None, None] / 2
             in_one_space = normalised + jnp.concatenate([-half, half], 1)
@@ -68,7 +68,7 @@ class JointFeatures(nn.Module):
             self.dtype,
             name="transformer",
         )(x.reshape(batch, HANDS * joints, width))
-        self.sow("intermediates", "transformer", x)
+        self.sow("intermediates", "after_transformer", x)
         return x.reshape(batch, HANDS, joints, -1)
 
 
@@ -150,9 +150,7 @@ class Refinement(nn.Module):
         self.sow("intermediates", "fused", fused)
         features = JointFeatures(config, *shared, name="joints")(fused, previous, train)
         params, offset = Regression(self.dtype, name="regression")(features, previous)
-        stage = decode(
-            self.hands, params, offset, root_joint=config.root_joint, tips=config.tips
-        )
+        stage = decode(self.hands, params, offset, config)
         if config.planes == "none":
             return stage, fused
         vectors = PointMap(config.plane_width, "shared", *shared, name="vectors")(features, train)

@@ -1,0 +1,105 @@
+"""The reference's setting rebuilt: pseudo-random weights, toy hands, images, targets."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+
+import jax
+import numpy as np
+
+import dir_jax
+import mano_jax
+from mano_jax.constants import SIDES
+from tests.golden import pseudo_weights, toy_mano
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+STAGE_FIELDS = {
+    "params": "mano_para",
+    "joints_uv": "joint_uv",
+    "joints_xyz": "joint_xyz",
+    "vertices_uv": "mesh_uv",
+    "vertices_xyz": "mesh_xyz",
+}
+"""Our field of a stage: the reference's name."""
+LOSS_NAMES = {
+    "joints_xyz": "joint_{side}_xyz",
+    "vertices_xyz": "mesh_{side}_xyz",
+    "joints_uv": "joint_{side}_uv",
+    "vertices_uv": "mesh_{side}_uv",
+    "edge": "edge_{side}",
+    "normal": "normal_{side}",
+}
+
+
+@functools.cache
+def hands() -> mano_jax.HandPair:
+    return mano_jax.load_pair({side: toy_mano.toy_mano(side) for side in SIDES})
+
+
+@functools.cache
+def model() -> dir_jax.models.network.DIR:
+    # Three optimiser steps are sensitive to manopth's rotations, which are off by 2e-8.
+    return dir_jax.create_model({"preset": "released", "rotations": "manopth"}, hands())
+
+
+def variables(dtype, salt: int = 0):
+    values = dir_jax.variables_from_torch(pseudo_weights.pseudo_state_dict(salt), model())
+    return jax.tree.map(lambda a: np.asarray(a, dtype), values)
+
+
+def images(dtype, count: int = 2, salt: int = 0) -> np.ndarray:
+    return pseudo_weights.normalise(pseudo_weights.pseudo_images(count, salt)).astype(dtype)
+
+
+def targets(dtype) -> dir_jax.Targets:
+    """The stored labels, the maps brought to 32x32 as the reference does.
+
+    torch's nearest takes the upper left pixel of each 8x8 cell, its bilinear the mean of the
+    four pixels around the cell's centre.
+    """
+    data = np.load(GOLDEN / "train_targets.npz")
+
+    def pair(name):
+        return np.stack([data[f"{name}_{side}"] for side in SIDES], 1).astype(dtype)
+
+    cells = data["dense"].astype(dtype).reshape(-1, 3, 32, 8, 32, 8)
+    return dir_jax.Targets(
+        joints_xyz=pair("joint_3d"),
+        vertices_xyz=pair("mesh_3d"),
+        joints_uv=pair("joint_2d")[..., :2],
+        vertices_uv=pair("mesh_2d")[..., :2],
+        segmentation=data["seg"][:, 0, ::8, ::8].astype(np.int32),
+        dense=cells[:, :, :, 3:5, :, 3:5].mean((3, 5)).transpose(0, 2, 3, 1),
+    )
+
+
+def output_errors(output: dir_jax.Output, golden, prefix: str = "") -> dict[str, float]:
+    """Largest difference of every output, relative to the largest golden value."""
+    errors = {}
+
+    def note(name, ours, theirs):
+        ours = np.asarray(ours)
+        assert ours.shape == theirs.shape, name
+        errors[name] = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+    for index, stage in enumerate(output.stages):
+        note(f"{index}/offset", stage.offset, golden[f"{prefix}stage{index}/offset"])
+        for field, name in STAGE_FIELDS.items():
+            for hand, side in enumerate(SIDES):
+                theirs = golden[f"{prefix}stage{index}/{name}_{side}"]
+                note(f"{index}/{field}_{side}", getattr(stage, field)[:, hand], theirs)
+    note("segmentation", np.moveaxis(output.segmentation, 3, 1), golden[f"{prefix}seg"])
+    note("dense", np.moveaxis(output.dense, 3, 1), golden[f"{prefix}dense"])
+    return errors
+
+
+def reference_loss_name(ours: str) -> str:
+    """`joints_xyz_left_0` to `joint_left_xyz_0`, and so on."""
+    simple = {"segmentation": "seg", "dense": "dense", "lovasz": "lovasz"}
+    if ours in simple:
+        return simple[ours]
+    if ours.startswith("offset"):
+        return ours
+    term, side, index = ours.rsplit("_", 2)
+    return f"{LOSS_NAMES[term].format(side=side)}_{index}"
