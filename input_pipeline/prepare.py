@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import contextlib
 import math
-import multiprocessing
-import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -26,6 +23,7 @@ from input_pipeline.dataset import HAND_CONFIGS, SPLITS, shard_name
 from input_pipeline.prepare_state import State, lock, split_report
 from input_pipeline.sources import open_split, splits_present
 from input_pipeline.troubles import SourceError
+from input_pipeline.workers import available_cores, processes
 
 # Shards of about this many frames, but never more than _MAX_SHARDS of them a split.
 _SHARD_SIZE = 256
@@ -50,13 +48,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; finished shards are kept: run the same command again", file=sys.stderr)
         return 130
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -174,7 +165,7 @@ def _make_all(jobs, count: int, frames: int, split: str, state: State, workers: 
         notes[number] = note
         progress.update(frames_done)
 
-    with progress, _workers(workers, count) as submit:
+    with progress, processes(workers, count) as submit:
         waiting: dict = {}
         for number, job in enumerate(jobs):
             frames_done = len(job.templates) + len(job.dropped)
@@ -196,32 +187,6 @@ def _collect(waiting: dict, done) -> None:
     for future in concurrent.futures.wait(waiting, return_when=first).done:
         number, frames_done = waiting.pop(future)
         done(number, future.result(), frames_done)
-
-
-@contextlib.contextmanager
-def _workers(workers: int, count: int):
-    """A submit function over processes, or over this process when one is enough."""
-    if min(workers, count) == 1:
-
-        def submit(function, job):
-            future = concurrent.futures.Future()
-            future.set_result(function(job))
-            return future
-
-        yield submit
-        return
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, count),
-        # Not fork: this process has run jax, whose threads do not survive it.
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=shards.start_worker,
-    )
-    try:
-        yield pool.submit
-    except concurrent.futures.process.BrokenProcessPool:
-        raise OSError("a worker process was killed (out of memory?)") from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 if __name__ == "__main__":

@@ -9,24 +9,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
 import pathlib
-import signal
-import threading
 
-import cv2
 import numpy as np
 
 from input_pipeline.crop import crop_image
 from input_pipeline.dataset_writer import write_shard
 from input_pipeline.image_files import is_black, read_photo, safe_path
-from input_pipeline.records import MARGIN, Record, encode_jpeg, serialize
+from input_pipeline.records import MARGIN, STORED_SIZE, Record, encode_jpeg, serialize
 from input_pipeline.troubles import FrameTrouble, Trouble
 
-# Part of every shard's key: raise it when the same input shall give other bytes.
-FORMAT = 1
+# Part of every shard's key: raise the first number when the same input shall give other bytes.
+FORMAT = f"1, {STORED_SIZE} px"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,7 +47,7 @@ class ShardJob:
 
 def shard_key(templates: list[Record], dropped: list[tuple[str, str]]) -> str:
     """A digest of everything that goes into a shard but the photos themselves."""
-    digest = hashlib.sha256(f"format {FORMAT}".encode())
+    digest = hashlib.sha256(FORMAT.encode())
     for template in templates:
         digest.update(serialize(template))
     digest.update(json.dumps(dropped).encode())
@@ -126,17 +121,3 @@ def write_text(path: pathlib.Path, text: str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def start_worker() -> None:
-    """Set-up of a worker process: one thread, and an end when the parent is gone."""
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    parent = multiprocessing.parent_process()
-
-    def follow():
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)  # the parent was killed: nobody waits for this shard
-
-    if parent is not None:
-        threading.Thread(target=follow, daemon=True).start()
