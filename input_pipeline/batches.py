@@ -23,6 +23,7 @@ same global batch comes about for any number of processes and threads.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Iterator
@@ -35,11 +36,12 @@ from input_pipeline import dataset
 from input_pipeline.augment import AugmentConfig
 from input_pipeline.identities import Identities, Identity, identities
 from input_pipeline.loading import (
+    Batch,
+    BatchLoader,
     RecordError,
+    joiner,
     listing,
     parse,
-    pipeline,
-    read_records,
     unreadable,
 )
 from input_pipeline.order import ShuffledOrder, share
@@ -55,8 +57,6 @@ __all__ = [
     "split_size",
     "train_batches",
 ]
-
-Batch = dict[str, np.ndarray]
 
 _LOG = logging.getLogger(__name__)
 
@@ -138,20 +138,17 @@ class TrainBatches(Iterator[Batch]):
         self._source, self._order = source, order
         self._batch_size, self._places = batch_size, places
         self._seed, self._augment, self._bad_share = seed, augment, bad_share
-        self._iterator: Iterator[Batch] | None = None
+        self._join = joiner(self._example, len(places))
+        self._loader = BatchLoader(self._load, itertools.count(start_step))
 
     def __next__(self) -> Batch:
-        while True:
-            if self._iterator is None:
-                self._iterator = self._start()
-            try:
-                batch = next(self._iterator)
-            except tf.errors.OpError as error:
-                self._set_aside(error)
-                self._iterator = None
-            else:
-                self.step += 1
-                return batch
+        batch = next(self._loader)
+        self.step += 1
+        return batch
+
+    def close(self) -> None:
+        """Stops reading ahead; the program's end does so too."""
+        self._loader.close()
 
     def _examples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Epochs and indices of this process's part of a batch, unreadable examples replaced."""
@@ -163,45 +160,45 @@ class TrainBatches(Iterator[Batch]):
             indices[place] = index
         return epochs, indices
 
-    def _start(self) -> Iterator[Batch]:
-        def read(step):
-            epochs, indices = self._examples(int(step))
-            return read_records(self._source, indices), epochs, indices
+    def _load(self, step: int) -> Batch:
+        while True:
+            epochs, indices = self._examples(step)
+            try:
+                return self._join(self._source.read(indices), epochs, indices)
+            except Exception as error:  # readers and decoders raise many kinds
+                self._set_aside(indices, error)
 
-        def load(serialized, epoch, index):
-            example, image = parse(serialized)
-            if self._augment is None:
-                shown = augmentation.central_crop(image, example["camera"])
-            else:
-                seed = augmentation.example_seed(self._seed, epoch, index)
-                draws = augmentation.draw(seed, self._augment)
-                shown = augmentation.augment_example(image, example["camera"], draws, self._augment)
-            return {**example, **shown, "index": index, "mask": tf.ones(())}
+    def _example(self, serialized, epoch, index) -> dict[str, tf.Tensor]:
+        example, image = parse(serialized)
+        if self._augment is None:
+            shown = augmentation.central_crop(image, example["camera"])
+        else:
+            draws = augmentation.draw(
+                augmentation.example_seed(self._seed, epoch, index), self._augment
+            )
+            shown = augmentation.augment_example(image, example["camera"], draws, self._augment)
+        return {**example, **shown, "index": index, "mask": tf.ones(())}
 
-        steps = tf.data.Dataset.counter(self.step)
-        return pipeline(steps, read, load, len(self._places))
-
-    def _set_aside(self, error: Exception) -> None:
-        """Finds the examples of this batch that failed.
+    def _set_aside(self, indices: np.ndarray, error: Exception) -> None:
+        """Finds the examples of a batch that failed.
 
         Raises:
           RecordError: when there are too many.
           Exception: the error itself, when every example reads well by itself.
         """
-        _, indices = self._examples(self.step)
         found = unreadable(self._source, indices)
         if not found:
             raise error
-        self.skipped |= found
         for index, reason in found.items():
-            _LOG.warning("training example %d is left out: %s", index, reason)
-        allowed = self._bad_share * self._order.size
-        if len(self.skipped) > allowed:
+            if index not in self.skipped:
+                _LOG.warning("training example %d is left out: %s", index, reason)
+        self.skipped |= found
+        if len(self.skipped) > min(self._bad_share * self._order.size, self._order.size - 1):
             raise RecordError(
                 f"{len(self.skipped)} of {self._order.size} training examples cannot be read, "
                 f"more than the allowed {100 * self._bad_share:g} %: prepare the data set again. "
                 + listing(self.skipped)
-            )
+            ) from error
 
 
 def eval_batches(
@@ -246,25 +243,28 @@ def eval_batches(
 def _eval_iterator(
     source: dataset.RecordSource, size: int, batch_size: int, places: range
 ) -> Iterator[Batch]:
-    def read(step):
-        positions = int(step) * batch_size + np.array(places, np.int64)
-        indices = np.minimum(positions, size - 1)
-        return read_records(source, indices), positions, indices
-
-    def load(serialized, position, index):
-        example, image = parse(serialized)
-        shown = augmentation.central_crop(image, example["camera"])
+    def example(serialized, position, index):
+        fields, image = parse(serialized)
+        shown = augmentation.central_crop(image, fields["camera"])
         mask = tf.cast(position < size, tf.float32)
-        return {**example, **shown, "index": index, "mask": mask}
+        return {**fields, **shown, "index": index, "mask": mask}
 
-    steps = tf.data.Dataset.range(-(-size // batch_size))
+    join = joiner(example, len(places))
+
+    def load(step):
+        positions = step * batch_size + np.array(places, np.int64)
+        indices = np.minimum(positions, size - 1)
+        try:
+            return join(source.read(indices), positions, indices)
+        except Exception as error:  # readers and decoders raise many kinds
+            if not (found := unreadable(source, indices)):
+                raise
+            raise RecordError(
+                f"examples cannot be read: prepare the data set again. {listing(found)}"
+            ) from error
+
+    loader = BatchLoader(load, range(-(-size // batch_size)))
     try:
-        yield from pipeline(steps, read, load, len(places))
-    except tf.errors.OpError as error:
-        found = unreadable(source, range(size))
-        if not found:
-            raise
-        raise RecordError(
-            f"{len(found)} of {size} examples cannot be read: prepare the data set again. "
-            + listing(found)
-        ) from error
+        yield from loader
+    finally:
+        loader.close()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import collections
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +24,9 @@ _PARSED = (
     "joints_xyz",
     "joint_valid",
 )
-_PREFETCH = 2
+_AHEAD = 3
+
+Batch = dict[str, np.ndarray]
 
 try:
     # The accelerator is JAX's; TensorFlow would take all of its memory.
@@ -33,39 +39,82 @@ class RecordError(RuntimeError):
     """Stored examples that cannot be read; the message names them."""
 
 
-def pipeline(steps: tf.data.Dataset, read, load, batch_size: int) -> Iterator[dict]:
-    """Reads whole batches, works on single examples in parallel, joins them again, in order.
+class BatchLoader:
+    """Loads numbered batches in order, some ahead of the one asked for.
+
+    Python threads read whole batches and hand them to one compiled tf.data pipeline, which works
+    on the examples in parallel. (A pipeline that itself calls Python from its threads aborts the
+    interpreter now and then when the program ends; these threads are joined.)
+    """
+
+    def __init__(self, load: Callable[[int], Batch], steps: Iterable[int]):
+        """Starts loading.
+
+        Args:
+          load: makes the batch of a number; called from several threads.
+          steps: the numbers, in order.
+        """
+        self._load, self._steps = load, iter(steps)
+        self._pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="batches")
+        self._coming: collections.deque[Future] = collections.deque()
+        self._top_up()
+
+    def _top_up(self) -> None:
+        for step in itertools.islice(self._steps, _AHEAD - len(self._coming)):
+            self._coming.append(self._pool.submit(self._load, step))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if not self._coming:
+            self.close()
+            raise StopIteration
+        batch = self._coming.popleft().result()
+        self._top_up()
+        return batch
+
+    def close(self) -> None:
+        """Stops loading ahead."""
+        self._coming.clear()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def joiner(load: Callable, batch_size: int) -> Callable[..., Batch]:
+    """Compiles the work on a batch.
 
     Args:
-      steps: dataset of batch numbers.
-      read: batch number to (serialized records, numbers, indices), `batch_size` each, in numpy.
-      load: one of each to the example's tensors, in TensorFlow.
+      load: (serialized record, number, index) to the example's tensors, in TensorFlow.
       batch_size: examples a batch.
 
     Returns:
-      An iterator over dicts of numpy arrays.
+      A function of `batch_size` serialized records, numbers and indices that gives the batch.
     """
 
-    def read_step(step):
-        serialized, number, index = tf.numpy_function(read, [step], [tf.string, tf.int64, tf.int64])
-        serialized.set_shape([batch_size])
-        number.set_shape([batch_size])
-        index.set_shape([batch_size])
-        return serialized, number, index
+    @tf.function
+    def join(serialized, numbers, indices):
+        examples = tf.data.Dataset.from_tensor_slices((serialized, numbers, indices))
+        threads = min(batch_size, os.cpu_count() or 1)
+        examples = examples.map(load, num_parallel_calls=threads, deterministic=True)
+        batch = examples.batch(batch_size, drop_remainder=True).get_single_element()
+        return _finish(batch)
 
-    examples = steps.map(read_step, num_parallel_calls=2, deterministic=True).unbatch()
-    examples = examples.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    batches = examples.batch(batch_size, drop_remainder=True).map(_finish)
-    return batches.prefetch(_PREFETCH).as_numpy_iterator()
+    def call(serialized: list[bytes], numbers: np.ndarray, indices: np.ndarray) -> Batch:
+        batch = join(tf.constant(serialized), tf.constant(numbers), tf.constant(indices))
+        return {name: value.numpy() for name, value in batch.items()}
 
-
-def read_records(source: dataset.RecordSource, indices: np.ndarray) -> np.ndarray:
-    """Serialized records in the form `pipeline` wants."""
-    return np.array(source.read(indices), object)
+    return call
 
 
 def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """The wanted fields of one record, and its decoded window."""
+    """The wanted fields of one record, and its decoded window.
+
+    Args:
+      serialized: scalar string.
+
+    Returns:
+      Tensors by field name; the image (STORED_SIZE, STORED_SIZE, 3) uint8.
+    """
     example = dataset.parse_example(serialized, _PARSED)
     image = tf.io.decode_jpeg(example.pop("image"), channels=3, dct_method="INTEGER_ACCURATE")
     return example, tf.ensure_shape(image, (records.STORED_SIZE, records.STORED_SIZE, 3))
@@ -95,7 +144,11 @@ def _rotation_matrices(axis_angle: tf.Tensor) -> tf.Tensor:
 
 
 def unreadable(source: dataset.RecordSource, indices: Sequence[int]) -> dict[int, str]:
-    """Reason by number of those examples that cannot be read, each tried by itself."""
+    """Tries each example by itself.
+
+    Returns:
+      Reason, with the photograph's name where known, by number of those that cannot be read.
+    """
     found = {}
     for index in dict.fromkeys(int(i) for i in indices):
         name = ""

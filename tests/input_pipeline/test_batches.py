@@ -184,7 +184,7 @@ def test_too_many_unreadable_examples_stop_the_run(tmp_path, records):
     write_dataset(tmp_path, {"train": spoiled})
     with pytest.raises(batches.RecordError, match=r"1 of 7 .*example 6.*image1006\.jpg"):
         take(tmp_path, 3)
-    with pytest.raises(batches.RecordError, match=r"1 of 7 .*example 6.*image1006\.jpg"):
+    with pytest.raises(batches.RecordError, match=r"example 6.*image1006\.jpg"):
         list(batches.eval_batches(tmp_path, "train", batch_size=2))
 
 
