@@ -104,11 +104,12 @@ def rasterise(
     picture = np.zeros((*size, channels), np.float32)
     if background is not None:
         picture[:] = background
-    faces = faces[(vertices[faces, 2] > 1e-6).all(axis=1)] if len(faces) else faces
+    corner_depths = vertices[faces, 2] if len(faces) else np.zeros((0, 3))
+    before_camera = corner_depths.min(axis=1, initial=np.inf) > 1e-6
+    faces, corner_depths = faces[before_camera], corner_depths[before_camera]
     if not len(faces):
         return picture, np.full(size, np.inf, np.float32)
-    used = vertices[np.unique(faces), 2]
-    near, far = 0.5 * float(used.min()), 2.0 * float(used.max())
+    near, far = 0.5 * float(corner_depths.min()), 2.0 * float(corner_depths.max())
     points = _to_symmetric_frustum(vertices, camera, size)
     settings = cv2.TriangleRasterizeSettings()
     settings.setShadingType(cv2.RASTERIZE_SHADING_SHADED)

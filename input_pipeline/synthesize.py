@@ -1,0 +1,275 @@
+"""Synthesised InterHand2.6M: shaded hands in the official folders and annotation files.
+
+    python -m input_pipeline.synthesize --output RAW --train 2000 --test 200 --seed 0
+
+writes RAW/images/<split>/Capture*/<sequence>/cam<id>/image<frame>.jpg and
+RAW/annotations/<split>/InterHand2.6M_<split>_{data,camera,joint_3d,MANO_NeuralAnnot}.json, units
+and fields as in the official v1.0 release. The hands are the shipped open hand unless --mano names
+a folder with the official files; joints are the model's own, tips as in `intaghand`. The same
+arguments give the same bytes, whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import multiprocessing
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+
+import cv2
+import numpy as np
+
+from input_pipeline.synthetic.anatomy import anatomy
+from input_pipeline.synthetic.frame import (
+    FrameResult,
+    FrameTask,
+    HandModel,
+    PosedHand,
+    make_frame,
+)
+from input_pipeline.synthetic.gestures import POSTURES, finger_pose
+from input_pipeline.synthetic.layout import Annotations
+from input_pipeline.synthetic.plan import SPLITS, FramePlan, plan_split
+
+# mano_jax is imported inside functions: drawing processes import this module and need no jax.
+
+POSED_AT_ONCE = 64
+"""Frames posed in one call; a fixed number, so that one compiled program serves all."""
+
+_models: dict[str, HandModel] = {}
+"""A drawing process's hands."""
+
+
+class SynthesisError(ValueError):
+    """Something asked of the program that it cannot do; the message is one plain line."""
+
+
+def hand_models(pair) -> dict[str, HandModel]:
+    """What drawing needs of a `mano_jax.HandPair`, by side."""
+    from mano_jax import rest_joints, tip_indices
+
+    models = {}
+    for side in ("left", "right"):
+        hand = pair[side]
+        joints = np.asarray(rest_joints(hand, np.zeros(10, np.float32)), np.float64)
+        template = np.asarray(hand.v_template, np.float64)
+        tips = template[tip_indices(side, "intaghand")]
+        models[side] = HandModel(
+            side, np.asarray(hand.faces), template, joints, tips, anatomy(joints, tips, side)
+        )
+    return models
+
+
+def posed_tasks(
+    plans: Iterable[FramePlan], pair, models: dict[str, HandModel], folder: pathlib.Path
+) -> Iterator[FrameTask]:
+    """Poses the planned frames' fingers, some frames at a time.
+
+    Args:
+      plans: from `plan_split`.
+      pair: the `mano_jax.HandPair`.
+      models: from `hand_models`.
+      folder: the split's image folder.
+
+    Yields:
+      tasks for `make_frame`, in the plans' order.
+    """
+    plans = iter(plans)
+    while some := list(itertools.islice(plans, POSED_AT_ONCE)):
+        hands = {side: _pose(side, some, pair[side], models[side]) for side in models}
+        for index, plan in enumerate(some):
+            yield FrameTask(
+                plan.capture, plan.sequence, plan.number, plan.hand_type, plan.meeting,
+                plan.exchanged, plan.numbers, {side: hands[side][index] for side in hands},
+                plan.views, plan.seed, str(folder),
+            )  # fmt: skip
+
+
+def _pose(side: str, plans: list[FramePlan], hand, model: HandModel) -> list[PosedHand]:
+    """One side's hands of some frames, root at rest."""
+    import jax
+
+    from mano_jax import pose_hand
+
+    rotations = [
+        finger_pose(model.anatomy, POSTURES[plan.postures[side]], plan.pose_numbers[side])
+        for plan in plans
+    ]
+    padding = POSED_AT_ONCE - len(plans)
+    pose = np.pad(np.array(rotations, np.float32), ((0, padding), (0, 0), (0, 0)))
+    betas = np.array([plan.capture.betas for plan in plans], np.float32)
+    betas = np.pad(betas, ((0, padding), (0, 0)))
+    root = np.broadcast_to(np.eye(3, dtype=np.float32), (POSED_AT_ONCE, 3, 3))
+    posed = jax.jit(pose_hand, static_argnames="tips")(hand, root, pose, betas, tips="intaghand")
+    vertices, joints = np.asarray(posed.vertices, float), np.asarray(posed.joints, float)
+    without_mean = pose.reshape(-1, 45).astype(float) - np.asarray(hand.hands_mean)
+    return [
+        PosedHand(vertices[i], joints[i], joints[i, 0], without_mean[i]) for i in range(len(plans))
+    ]
+
+
+def _start_process(models: dict[str, HandModel]) -> None:
+    cv2.setNumThreads(1)
+    _models.update(models)
+
+
+def _draw(task: FrameTask) -> FrameResult:
+    return make_frame(task, _models)
+
+
+def _results(tasks: Iterator[FrameTask], models: dict, workers: int) -> Iterator[FrameResult]:
+    """Draws tasks, in order, here or in processes of their own."""
+    if workers <= 1:
+        threads = cv2.getNumThreads()
+        _start_process(models)
+        try:
+            yield from map(_draw, tasks)
+        finally:
+            cv2.setNumThreads(threads)
+        return
+    # The drawing's matrix products are tiny: threads in them would only get in each other's way.
+    single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    # Not forked: the posing has started jax's threads here, which a fork would leave broken.
+    context = multiprocessing.get_context("spawn")
+    with _environment(single):
+        pool = context.Pool(workers, _start_process, (models,))
+    with pool:
+        yield from pool.imap(_draw, tasks, chunksize=2)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables for processes started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def synthesize(
+    output: pathlib.Path,
+    counts: dict[str, int],
+    *,
+    seed: int = 0,
+    views: int = 3,
+    single_share: float = 0.12,
+    workers: int | None = None,
+    pair=None,
+    progress: bool = True,
+) -> None:
+    """Writes a synthetic InterHand2.6M.
+
+    Args:
+      output: folder to make; it must not exist, or be empty.
+      counts: pictures by split ("train", "val", "test"); splits without any are left out.
+      seed: fixes everything.
+      views: cameras that take a picture of each frame.
+      single_share: share of sequences with one hand only, as the official set has.
+      workers: drawing processes; None for one per core.
+      pair: a `mano_jax.HandPair`; None for the shipped open hand.
+      progress: whether to show a progress bar.
+
+    Raises:
+      SynthesisError: the output exists and is not empty, or a number makes no sense.
+    """
+    from tqdm import tqdm
+
+    from mano_jax import open_hands
+
+    output = pathlib.Path(output)
+    _check(output, counts, seed, views, single_share)
+    pair = open_hands() if pair is None else pair
+    models = hand_models(pair)
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        with tqdm(total=sum(counts.values()), unit="image", disable=not progress) as bar:
+            for split, pictures in counts.items():
+                if pictures:
+                    bar.set_description(split)
+                    _write_split(unfinished, split, plan_split(split, pictures, seed, views,
+                                 single_share), pair, models, workers, bar)  # fmt: skip
+        unfinished.chmod(0o755)
+        os.replace(unfinished, output)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _write_split(folder, split, plans, pair, models, workers, bar) -> None:
+    annotations = Annotations()
+    tasks = posed_tasks(plans, pair, models, folder / "images" / split)
+    for result in _results(tasks, models, workers):
+        annotations.add(result)
+        bar.update(len(result.pictures))
+    annotations.write(folder / "annotations", split)
+
+
+def _check(output: pathlib.Path, counts: dict, seed: int, views: int, share: float) -> None:
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise SynthesisError(f"{output} exists already; name a new folder or remove it first")
+    for split, count in counts.items():
+        if split not in SPLITS or count < 0:
+            raise SynthesisError(f"{count} pictures for split {split!r}; wanted 0 or more for "
+                                 f"{', '.join(SPLITS)}")  # fmt: skip
+    if not sum(counts.values()):
+        raise SynthesisError("no pictures asked for; give --train, --val or --test a number")
+    if seed < 0 or views < 1 or not 0 <= share <= 1:
+        raise SynthesisError(
+            f"seed {seed}, views {views}, single share {share}; wanted a seed of 0 or more, "
+            "at least 1 view and a share within 0..1"
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m input_pipeline.synthesize", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--output", type=pathlib.Path, required=True, help="folder to make (new or empty)")
+    add("--train", type=int, default=0, help="training pictures (default 0)")
+    add("--val", type=int, help="validation pictures (default: as many as --test)")
+    add("--test", type=int, default=0, help="test pictures (default 0)")
+    add("--seed", type=int, default=0, help="fixes everything that is random (default 0)")
+    add("--views", type=int, default=3, help="pictures of each frame (default 3)")
+    add("--single_share", type=float, default=0.12,
+        help="share of sequences with one hand only (default 0.12)")  # fmt: skip
+    add("--workers", type=int, help="drawing processes (default: one per core)")
+    add("--mano", type=pathlib.Path, help="folder with MANO files (default: the open hand)")
+    options = parser.parse_args(arguments)
+    from mano_jax import HandError, load_pair, open_hands
+
+    counts = {
+        "train": options.train,
+        "val": options.test if options.val is None else options.val,
+        "test": options.test,
+    }
+    try:
+        _check(options.output, counts, options.seed, options.views, options.single_share)
+        pair = load_pair(options.mano) if options.mano else open_hands()
+        print(f"hands: {pair.name}")
+        synthesize(
+            options.output, counts, seed=options.seed, views=options.views,
+            single_share=options.single_share, workers=options.workers, pair=pair,
+        )  # fmt: skip
+    except (SynthesisError, HandError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {sum(counts.values())} pictures to {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""InterHand2.6M's annotation files, v1.0 (data, camera, joint_3d, MANO_NeuralAnnot)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+
+from input_pipeline.synthetic.frame import FrameResult, PlacedHand, wrist_rotvec
+from input_pipeline.synthetic.studio import Camera, Capture
+
+FILE_ORDER = (4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17, 0)
+"""The files' order of a hand's joints, in numbers of ours: fingers from tip to base, wrist last."""
+
+ABSENT = 1.0
+"""What the official files put for the coordinates of a joint that is not valid."""
+
+BOX_GROWTH = 1.2
+"""The official boxes are those of the joints, this much larger about the same centre."""
+
+MILLIMETRES = 1000.0
+
+
+@dataclasses.dataclass
+class Annotations:
+    """The four files of one split, filled frame by frame."""
+
+    images: list = dataclasses.field(default_factory=list)
+    annotations: list = dataclasses.field(default_factory=list)
+    cameras: dict = dataclasses.field(default_factory=dict)
+    joints: dict = dataclasses.field(default_factory=dict)
+    mano: dict = dataclasses.field(default_factory=dict)
+
+    def add(self, result: FrameResult) -> None:
+        """Adds one frame with all of its pictures."""
+        task = result.task
+        capture, frame = str(task.capture.number), str(task.number)
+        self.cameras.setdefault(capture, camera_entry(task.capture))
+        world_mm, valid = world_joints(result.placed)
+        self.joints.setdefault(capture, {})[frame] = {
+            "world_coord": _rounded(world_mm, 4),
+            "joint_valid": [[bool(value)] for value in valid],
+            "hand_type": task.hand_type,
+            "hand_type_valid": True,
+            "seq": task.sequence,
+        }
+        self.mano.setdefault(capture, {})[frame] = {
+            side: mano_entry(result, side) for side in ("right", "left")
+        }
+        for camera, file_name in result.pictures:
+            self._add_picture(result, camera, file_name, world_mm, valid)
+
+    def _add_picture(
+        self, result: FrameResult, camera: Camera, file_name: str, world_mm: np.ndarray, valid
+    ) -> None:
+        task, number = result.task, len(self.images)
+        height, width = camera.size
+        self.images.append({
+            "id": number, "file_name": file_name, "width": width, "height": height,
+            "capture": task.capture.number, "subject": task.capture.subject,
+            "seq_name": task.sequence, "camera": camera.name, "frame_idx": task.number,
+        })  # fmt: skip
+        self.annotations.append({
+            "id": number, "image_id": number,
+            "bbox": joint_box(camera.pixels(world_mm[valid] / MILLIMETRES)),
+            "joint_valid": [[int(value)] for value in valid],
+            "hand_type": task.hand_type, "hand_type_valid": 1,
+        })  # fmt: skip
+
+    def write(self, folder: pathlib.Path, split: str) -> None:
+        """Writes the four files into `folder`/<split>."""
+        folder = folder / split
+        folder.mkdir(parents=True, exist_ok=True)
+        contents = {
+            "data": {"images": self.images, "annotations": self.annotations},
+            "camera": self.cameras,
+            "joint_3d": self.joints,
+            "MANO_NeuralAnnot": self.mano,
+        }
+        for name, content in contents.items():
+            path = folder / f"InterHand2.6M_{split}_{name}.json"
+            path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def world_joints(placed: dict[str, PlacedHand]) -> tuple[np.ndarray, np.ndarray]:
+    """(42, 3) millimetres and (42,) bool in the files' order: right hand, then left."""
+    world, valid = np.full((42, 3), ABSENT), np.zeros(42, bool)
+    for start, side in ((0, "right"), (21, "left")):
+        if side in placed:
+            world[start : start + 21] = MILLIMETRES * placed[side].joints[list(FILE_ORDER)]
+            valid[start : start + 21] = True
+    return world, valid
+
+
+def mano_entry(result: FrameResult, side: str) -> dict | None:
+    """One hand's MANO parameters, world axes, metres; None when the hand is absent."""
+    if side not in result.placed:
+        return None
+    placed = result.placed[side]
+    pose = np.concatenate([wrist_rotvec(placed.rotation), result.task.hands[side].pose])
+    return {
+        "pose": _rounded(pose, 7),
+        "shape": _rounded(result.task.capture.betas, 6),
+        "trans": _rounded(placed.transl, 7),
+    }
+
+
+def camera_entry(capture: Capture) -> dict:
+    """A capture's cameras: positions in mm, rotations, focal lengths, principal points."""
+    fields = {
+        "campos": lambda camera: _rounded(MILLIMETRES * camera.position, 4),
+        "camrot": lambda camera: _rounded(camera.rotation, 8),
+        "focal": lambda camera: _rounded(camera.focal, 4),
+        "princpt": lambda camera: _rounded(camera.princpt, 4),
+    }
+    return {
+        name: {camera.name: field(camera) for camera in capture.cameras}
+        for name, field in fields.items()
+    }
+
+
+def joint_box(pixels: np.ndarray) -> list[float]:
+    """[x, y, width, height] about the joints' pixels (J, 2), enlarged as the official ones are."""
+    low, high = pixels.min(axis=0), pixels.max(axis=0)
+    size = BOX_GROWTH * (high - low)
+    return _rounded(np.concatenate([(low + high - size) / 2, size]), 4)
+
+
+def _rounded(values: np.ndarray, digits: int) -> list:
+    return np.asarray(values, np.float64).round(digits).tolist()

@@ -1,0 +1,155 @@
+"""One picture of one lit scene: projection, cloth, highlights, lens, sensor."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from input_pipeline.render import rasterise
+from input_pipeline.synthetic.backdrop import backdrop
+from input_pipeline.synthetic.light import gloss
+from input_pipeline.synthetic.studio import CLOTH_SPAN, Camera, Capture
+
+SUPERSAMPLE = 2
+HEADROOM = 0.5
+"""Linear light is scaled by this while it passes through the rasteriser, which wants 0..1."""
+
+CLOTH_REACH = 4.0
+"""Metres of cloth coordinates that fit into 0..1."""
+
+SAME_DEPTH = 2e-4
+"""Metres within which the nearest surface is taken to be the cloth."""
+
+LAMP_TINT = np.array([1.0, 1.0, 0.95])
+
+DARKEST_MEAN = 13.0
+"""Grey level (0..255) that the whole picture reaches on average: readers drop pictures below 10."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lit:
+    """A lit mesh of the scene.
+
+    Attributes:
+      vertices: (V, 3) world metres.
+      faces: (F, 3).
+      normals: (V, 3) unit.
+      light: (V, 3) light that leaves the surface; for cloth, the light that falls on it.
+      shares: (L, V) how much of each lamp the vertices see.
+      shine: (V,) strength of the highlights.
+      sharpness: (V,) their exponent.
+      cloth: (V, 2) metres on the cloth, or None for skin.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    normals: np.ndarray
+    light: np.ndarray
+    shares: np.ndarray
+    shine: np.ndarray
+    sharpness: np.ndarray
+    cloth: np.ndarray | None
+
+
+def photograph(
+    parts: list[Lit], capture: Capture, camera: Camera, generator: np.random.Generator
+) -> np.ndarray:
+    """Takes a picture.
+
+    Args:
+      parts: the lit scene.
+      capture: cloth, lamps and backdrop.
+      camera: through which camera.
+      generator: for backdrop, exposure and noise.
+
+    Returns:
+      (h, w, 3) uint8 RGB; all channels equal when the camera is grey.
+    """
+    fine = tuple(SUPERSAMPLE * side for side in camera.size)
+    intrinsics = np.diag([SUPERSAMPLE, SUPERSAMPLE, 1]) @ camera.matrix
+    seen = [camera.see(part.vertices) for part in parts]
+    meshes = [
+        (points, part.faces, _light_to(part, capture, camera))
+        for points, part in zip(seen, parts, strict=True)
+    ]
+    linear, depth = rasterise(meshes, intrinsics, fine, cull="back")
+    cloth = [
+        (points, part.faces, part.cloth / CLOTH_REACH + 0.5)
+        for points, part in zip(seen, parts, strict=True)
+        if part.cloth is not None
+    ]
+    if cloth:
+        place, cloth_depth = rasterise(cloth, intrinsics, fine, cull="back")
+        _dye(linear, place, cloth_depth < depth + SAME_DEPTH, capture.cloth)
+    covered = np.isfinite(depth).astype(np.float32)
+    linear = cv2.resize(linear, camera.size[::-1], interpolation=cv2.INTER_AREA) / HEADROOM
+    covered = cv2.resize(covered, camera.size[::-1], interpolation=cv2.INTER_AREA)
+    behind = backdrop(capture.backdrop, camera.size, generator, LAMP_TINT)
+    picture = linear + behind * (1 - covered[..., None])
+    return develop(picture, linear[covered > 0.5], camera, generator)
+
+
+def _light_to(part: Lit, capture: Capture, camera: Camera) -> np.ndarray:
+    """Light (V, 3) from a part's vertices to a camera, scaled into 0..1."""
+    light = part.light
+    if part.cloth is None:
+        towards = camera.position - part.vertices
+        towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
+        shiny = gloss(part.normals, towards, part.shares, capture.lights, capture.strengths,
+                      part.sharpness)  # fmt: skip
+        light = light + (part.shine * shiny)[:, None]
+    return np.clip(HEADROOM * light, 0, 1)
+
+
+def _dye(linear: np.ndarray, place: np.ndarray, here: np.ndarray, tile: np.ndarray) -> None:
+    """Multiplies `linear` (h, w, 3), where `here`, by the cloth's colour at `place` (h, w, 2)."""
+    side = tile.shape[0]
+    pixel = (place * np.float32(CLOTH_REACH / CLOTH_SPAN * side)).astype(np.int32) % side
+    index = pixel[..., 1] * side + pixel[..., 0]
+    index[~here] = side * side
+    colours = np.concatenate([tile.reshape(-1, 3), np.ones((1, 3), np.float32)])
+    linear *= np.take(colours, index, axis=0)
+
+
+def develop(
+    linear: np.ndarray,
+    person: np.ndarray,
+    camera: Camera,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Linear light to a photograph's bytes: exposure, balance, lens blur, tone curve, noise.
+
+    Args:
+      linear: (h, w, 3) light.
+      person: (n, 3) the same where the person is; exposure is set by it.
+      camera: its colour balance, and whether it is grey.
+      generator: for exposure, sharpness and noise.
+
+    Returns:
+      (h, w, 3) uint8.
+    """
+    bright = np.percentile(person[::7], 85) if len(person) else 0.2
+    wanted = generator.uniform(0.22, 0.55)
+    # Cameras expose for the scene only in part: dark skin stays darker than light skin.
+    picture = linear * camera.balance.astype(np.float32) * (wanted * bright**-0.65 * 0.3**-0.35)
+    blur = generator.uniform(0.35, 0.8)
+    picture = cv2.GaussianBlur(picture, (0, 0), blur)
+    if camera.grey:
+        picture = (picture @ np.float32([0.35, 0.5, 0.15]))[..., None]
+    picture = np.clip(picture, 0, None)
+    grain = generator.standard_normal(picture.shape, dtype=np.float32)
+    noise = generator.uniform(0.002, 0.008)
+    display = _tone(picture) + grain * (0.4 * noise + noise * np.sqrt(np.minimum(picture, 1)))
+    mean = 255 * np.clip(display, 0, 1).mean()
+    if mean < DARKEST_MEAN:
+        display = display * (DARKEST_MEAN / max(mean, 0.5)) ** 1.15
+    bytes_ = np.clip(255 * display + 0.5, 0, 255).astype(np.uint8)
+    return np.repeat(bytes_, 3, axis=2) if camera.grey else bytes_
+
+
+def _tone(linear: np.ndarray) -> np.ndarray:
+    """sRGB-like curve with a soft shoulder above 0.8."""
+    curve = np.power(linear, 1 / 2.2)
+    return np.where(curve > 0.8, 0.8 + 0.2 * np.tanh((curve - 0.8) / 0.2), curve)
