@@ -1,0 +1,98 @@
+"""Arrays of an npz file without reading them into memory."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import struct
+import tempfile
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+"""A zip archive's local file header (PKWARE APPNOTE 4.3.7); its last two numbers are the lengths
+of name and extra field that precede the data."""
+
+
+class ArchiveError(ValueError):
+    """An npz file that cannot be read, or holds what it should not."""
+
+
+class ArrayArchive(Mapping):
+    """The arrays of an npz file by name, mapped from disk; nothing is unpickled.
+
+    What `numpy.savez` wrote is mapped where it lies; members of `numpy.savez_compressed` are first
+    unpacked into a temporary folder, which goes away with this object.
+
+    Args:
+      path: the npz file.
+
+    Raises:
+      ArchiveError: no such file, no npz file, a damaged one, or one with Python objects.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = pathlib.Path(path)
+        self._folder: tempfile.TemporaryDirectory | None = None
+        self._arrays: dict[str, np.ndarray] = {}
+        if not self._path.is_file():
+            raise ArchiveError(f"{path}: no such file; wanted an npz file")
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                for member in archive.infolist():
+                    if member.filename.endswith(".npy"):
+                        name = member.filename.removesuffix(".npy")
+                        self._arrays[name] = self._map(archive, member)
+        except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+            if isinstance(error, ArchiveError):
+                raise
+            raise ArchiveError(f"{path}: not a whole npz file ({error})") from None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def __iter__(self):
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def _map(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+        with archive.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0}
+            header = read.get(version, np.lib.format.read_array_header_2_0)
+            shape, fortran, dtype = header(file)
+            start = file.tell()
+            if dtype.hasobject:
+                raise ArchiveError(
+                    f"{self._path}: {member.filename} holds Python objects; "
+                    "wanted numbers or text of a fixed width"
+                )
+            if 0 in shape or shape == ():
+                return np.frombuffer(file.read(), dtype).reshape(shape)
+            if member.compress_type != zipfile.ZIP_STORED:
+                path, offset = self._unpacked(file), 0
+            else:
+                path, offset = self._path, self._data_offset(member) + start
+        order = "F" if fortran else "C"
+        return np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
+
+    def _unpacked(self, file) -> pathlib.Path:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="dir_jax_npz_")
+        target = pathlib.Path(self._folder.name) / str(len(self._arrays))
+        with open(target, "wb") as out:
+            shutil.copyfileobj(file, out, 1 << 22)
+        return target
+
+    def _data_offset(self, member: zipfile.ZipInfo) -> int:
+        with open(self._path, "rb") as file:
+            file.seek(member.header_offset)
+            fields = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+        if fields[0] != b"PK\x03\x04":
+            raise ArchiveError(f"{self._path}: damaged at {member.filename}")
+        return member.header_offset + _LOCAL_HEADER.size + fields[-2] + fields[-1]

@@ -1,0 +1,261 @@
+"""Anyone's predictions in an npz file: what may be in it, and what is refused.
+
+Arrays of a predictions file (N samples, hands in the order left, right, metres, camera axes):
+
+    vertices_xyz         (N, 2, 778, 3)  predicted meshes, each hand relative to its own wrist, or
+                                         both in camera space (recognised by their distance)
+    joints_xyz           (N, 2, 21, 3)   instead, for systems without meshes; our joint order
+    offset               (N, 3)          predicted right wrist minus left wrist (optional; taken
+                                         from the hands themselves when they are in camera space)
+    gt_vertices_xyz      (N, 2, 778, 3)  ground truth in camera space, or gt_joints_xyz
+    gt_joints_xyz        (N, 2, 21, 3)
+    camera               (N, 3, 3)       intrinsics of the 256x256 crop (optional: pixel errors)
+    hand_valid           (N, 2) bool     hands that count (optional)
+    annotated_joints_xyz (N, 2, 21, 3), joint_valid (N, 2, 21): InterNet's protocol (optional)
+    sample_ids           (N,) text       names of the samples (optional)
+
+The ground truth (gt_*, camera, hand_valid, annotated_*, joint_valid) may also lie in a file of its
+own, given once for several predictions; rows are then matched by `sample_ids` when both have them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from dir_jax.array_archive import ArrayArchive
+from dir_jax.metrics import MIDDLE_KNUCKLE, WRIST
+from mano_jax.constants import JOINTS, VERTICES
+
+PREDICTED = {
+    "vertices_xyz": (2, VERTICES, 3),
+    "joints_xyz": (2, JOINTS, 3),
+    "offset": (3,),
+}
+TRUE = {
+    "gt_vertices_xyz": (2, VERTICES, 3),
+    "gt_joints_xyz": (2, JOINTS, 3),
+    "camera": (3, 3),
+    "hand_valid": (2,),
+    "annotated_joints_xyz": (2, JOINTS, 3),
+    "joint_valid": (2, JOINTS),
+}
+MASKS = ("hand_valid", "joint_valid")
+PER_HAND = ("vertices_xyz", "joints_xyz", "gt_vertices_xyz", "gt_joints_xyz")
+
+HAND_LENGTHS = (0.05, 0.30)
+"""Metres from wrist to middle fingertip between which a median hand must lie."""
+CAMERA_SPACE = 0.25
+"""Median distance in metres of a wrist from the origin beyond which predictions are taken to be
+in camera space: nobody is photographed from nearer, and no wrist-relative hand is that far off."""
+_CHUNK = 512
+
+
+class PredictionsError(ValueError):
+    """A predictions file that cannot be scored; one plain line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionTable:
+    """Checked predictions with their ground truth.
+
+    Attributes:
+      name: of the file.
+      predicted: arrays of `PREDICTED` that are there.
+      true: arrays of `TRUE` that are there.
+      rows: (N,) row of the ground truth for each prediction.
+      sample_ids: (N,) text, or None.
+    """
+
+    name: str
+    predicted: Mapping[str, np.ndarray]
+    true: Mapping[str, np.ndarray]
+    rows: np.ndarray
+    sample_ids: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
+        """All samples in order as arrays of `size` rows; `mask` (size,) marks the real ones."""
+        for start in range(0, len(self), size):
+            indices = np.minimum(np.arange(start, start + size), len(self) - 1)
+            batch = {name: np.asarray(array[indices]) for name, array in self.predicted.items()}
+            rows = self.rows[indices]
+            batch |= {name: np.asarray(array[rows]) for name, array in self.true.items()}
+            batch["index"] = indices
+            batch["mask"] = np.arange(start, start + size) < len(self)
+            yield batch
+
+
+def read_predictions(
+    path: str | os.PathLike, ground_truth: str | os.PathLike | None = None
+) -> PredictionTable:
+    """Opens and checks a predictions file (arrays: see this module's docstring).
+
+    Args:
+      path: the npz file.
+      ground_truth: npz file of the ground truth; None: it is in the same file.
+
+    Raises:
+      PredictionsError, ArchiveError: what is wrong, in one line.
+    """
+    archive = ArrayArchive(path)
+    truth_path = path if ground_truth is None else ground_truth
+    truth = archive if ground_truth is None else ArrayArchive(ground_truth)
+    if "vertices_xyz" not in archive and "joints_xyz" not in archive:
+        raise PredictionsError(
+            f"{path}: holds {_names(archive)}; wanted vertices_xyz (N, 2, {VERTICES}, 3) "
+            f"or joints_xyz (N, 2, {JOINTS}, 3)"
+        )
+    if "gt_vertices_xyz" not in truth and "gt_joints_xyz" not in truth:
+        raise PredictionsError(
+            f"{truth_path}: holds {_names(truth)}; wanted the ground truth too, "
+            f"gt_vertices_xyz (N, 2, {VERTICES}, 3) or gt_joints_xyz (or give --ground_truth)"
+        )
+    predicted = _checked(path, archive, PREDICTED)
+    true = _checked(truth_path, truth, TRUE)
+    rows = _match(path, archive, truth_path, truth)
+    ids = np.asarray(archive["sample_ids"]) if "sample_ids" in archive else None
+    table = PredictionTable(pathlib.Path(path).stem, predicted, true, rows, ids)
+    _check_finite(path, table)
+    _check_units(path, table)
+    return table
+
+
+def _names(archive: Mapping[str, np.ndarray]) -> str:
+    return ", ".join(sorted(archive)) or "nothing"
+
+
+def _checked(path, archive: Mapping, wanted: Mapping[str, tuple[int, ...]]) -> dict:
+    """The arrays of `wanted` that are there, after a look at shape, type and length."""
+    found = {name: archive[name] for name in wanted if name in archive}
+    lengths = {}
+    for name, array in found.items():
+        shape = wanted[name]
+        if array.ndim != 1 + len(shape) or array.shape[1:] != shape:
+            text = ", ".join(["N", *map(str, shape)])
+            raise PredictionsError(f"{path}: {name} has shape {array.shape}, wanted ({text})")
+        if array.dtype.kind not in ("biu" if name in MASKS else "f"):
+            kind = "bool" if name in MASKS else "float32 or float64"
+            raise PredictionsError(f"{path}: {name} has dtype {array.dtype}, wanted {kind}")
+        lengths[name] = len(array)
+    if len(set(lengths.values())) > 1:
+        text = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise PredictionsError(f"{path}: the arrays have different numbers of samples: {text}")
+    if 0 in lengths.values():
+        raise PredictionsError(f"{path}: there are no samples in it")
+    return found
+
+
+def _match(path, archive, truth_path, truth) -> np.ndarray:
+    """Row of the ground truth for each prediction, by sample ids or by position."""
+    count = len(archive["vertices_xyz" if "vertices_xyz" in archive else "joints_xyz"])
+    total = len(truth["gt_vertices_xyz" if "gt_vertices_xyz" in truth else "gt_joints_xyz"])
+    sources = ((path, archive, count), (truth_path, truth, total))
+    for source, arrays, length in sources:
+        if "sample_ids" in arrays:
+            ids = arrays["sample_ids"]
+            if ids.shape != (length,):
+                raise PredictionsError(
+                    f"{source}: sample_ids has shape {ids.shape}, wanted ({length},)"
+                )
+            if len(np.unique(ids)) < length:
+                raise PredictionsError(f"{source}: a name occurs more than once in sample_ids")
+    if archive is truth or "sample_ids" not in archive or "sample_ids" not in truth:
+        if count != total:
+            raise PredictionsError(
+                f"{path} has {count} predictions, {truth_path} {total} samples of ground truth; "
+                "wanted as many, or sample_ids in both"
+            )
+        return np.arange(count)
+    place = {str(name): row for row, name in enumerate(truth["sample_ids"].tolist())}
+    names = [str(name) for name in archive["sample_ids"].tolist()]
+    missing = [name for name in names if name not in place]
+    absent = len(place) - (len(names) - len(missing))
+    if missing or absent:
+        example = f", for example {missing[0]!r}" if missing else ""
+        raise PredictionsError(
+            f"{path}: {len(missing)} of {len(names)} sample_ids are not in {truth_path}{example}; "
+            f"{absent} of its samples have no prediction; wanted the same samples in both"
+        )
+    return np.array([place[name] for name in names])
+
+
+def _check_finite(path, table: PredictionTable) -> None:
+    """Refuses NaN and infinity in anything that counts."""
+    valid = table.true.get("hand_valid")
+    counted = {**table.predicted, **table.true}
+    for name, array in counted.items():
+        if array.dtype.kind != "f" or name == "annotated_joints_xyz":
+            continue
+        bad = []
+        for start in range(0, len(array), _CHUNK):
+            finite = np.isfinite(array[start : start + _CHUNK])
+            if name in PER_HAND and valid is not None:
+                order = table.rows if name in table.predicted else np.arange(len(array))
+                ignored = ~np.asarray(valid[order[start : start + _CHUNK]], bool)
+                finite = finite.all((2, 3)) | ignored
+            rows = ~finite.reshape(len(finite), -1).all(1)
+            bad += (np.flatnonzero(rows) + start).tolist()
+        if bad:
+            shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+            raise PredictionsError(
+                f"{path}: {name} is not finite in {len(bad)} of {len(array)} rows ({shown}); "
+                "leave those samples out, or mark their hands in hand_valid"
+            )
+
+
+def _check_units(path, table: PredictionTable) -> None:
+    """Refuses hands that cannot be in metres."""
+    for name, array in {**table.predicted, **table.true}.items():
+        if name not in PER_HAND:
+            continue
+        length = median_hand_length(array)
+        if not HAND_LENGTHS[0] <= length <= HAND_LENGTHS[1]:
+            low, high = (round(100 * value) for value in HAND_LENGTHS)
+            raise PredictionsError(
+                f"{path}: the median hand of {name} is {length:.3g} long, wanted {low}-{high} cm "
+                f"in metres ({_unit_hint(length)})"
+            )
+
+
+def median_hand_length(points_xyz: np.ndarray) -> float:
+    """Median over (up to 2,048) hands of the way from the wrist to the tip of the middle finger.
+
+    Joints (N, 2, 21, 3): along the finger. Vertices (N, 2, 778, 3): the largest extent of the
+    mesh, which needs no joint regressor.
+    """
+    sample = np.asarray(points_xyz[:: max(1, len(points_xyz) // 1024)], np.float64)
+    if sample.shape[2] == JOINTS:
+        chain = sample[:, :, [WRIST, *range(MIDDLE_KNUCKLE, MIDDLE_KNUCKLE + 4)]]
+        lengths = np.linalg.norm(np.diff(chain, axis=2), axis=-1).sum(-1)
+    else:
+        middle = sample.mean(2, keepdims=True)
+        lengths = 2 * np.linalg.norm(sample - middle, axis=-1).max(-1)
+    return float(np.nanmedian(lengths))
+
+
+def _unit_hint(length: float) -> str:
+    for unit, factor in (
+        ("millimetres", 1000),
+        ("centimetres", 100),
+        ("units of 0.15 m", 1 / 0.15),
+    ):
+        if 0.12 <= length / factor <= 0.3:
+            return (
+                f"these look like {unit}: divide by {factor:.4g}"
+                if factor > 50
+                else (f"these look like {unit}: multiply by 0.15")
+            )
+    return "check the unit and the joint order"
+
+
+def in_camera_space(wrists_xyz: np.ndarray) -> bool:
+    """Whether predicted wrists (..., 3) are places in front of a camera, not near the origin."""
+    distance = np.linalg.norm(np.asarray(wrists_xyz, np.float64), axis=-1)
+    return bool(np.nanmedian(distance) > CAMERA_SPACE)

@@ -1,0 +1,102 @@
+"""Scoring anyone's predictions (see `prediction_tables`) under every protocol."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+import mano_jax
+from dir_jax.evaluation import Progress, report
+from dir_jax.metrics import WRIST, Hands, internet_errors
+from dir_jax.prediction_tables import PredictionTable, in_camera_space
+from dir_jax.scoring import Scores, measured_hands, score_batch
+from dir_jax.table import SampleTable
+
+BATCH = 250
+"""Samples at a time: a thousand are four batches of one compiled program."""
+
+
+def _hands(
+    pair: mano_jax.HandPair, batch: dict[str, np.ndarray], prefix: str, vertices: bool
+) -> Hands:
+    """Meshes with measured joints, or joints alone, from a batch's arrays."""
+    if vertices:
+        return measured_hands(pair, batch[f"{prefix}vertices_xyz"])
+    if f"{prefix}joints_xyz" in batch:
+        return Hands(jax.numpy.asarray(batch[f"{prefix}joints_xyz"]))
+    return Hands(measured_hands(pair, batch[f"{prefix}vertices_xyz"]).joints_xyz)
+
+
+def score_predictions(
+    table: PredictionTable,
+    hands: mano_jax.HandPair,
+    *,
+    volumes: bool = True,
+    csv_path: str | os.PathLike | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Errors of predictions under every protocol, in the precision of their arrays.
+
+    Args:
+      table: checked predictions.
+      hands: hand models whose regressor and faces belong to the vertices.
+      volumes: whether to measure interpenetration (needs vertices and offsets).
+      csv_path: per-sample table to write, or None.
+      progress: called after every batch with its number of samples.
+
+    Returns:
+      The content of `evaluation.json`.
+    """
+    meshes = "vertices_xyz" in table.predicted and "gt_vertices_xyz" in table.true
+    scores = Scores(hands)
+    absolute: bool | None = None
+    with jax.enable_x64(True), SampleTable(csv_path, table.sample_ids) as rows:
+        for batch in table.batches(min(BATCH, len(table))):
+            prediction = _hands(hands, batch, "", meshes)
+            if absolute is None:
+                absolute = in_camera_space(prediction.joints_xyz[:, :, WRIST])
+            prediction = _placed(prediction, batch.get("offset"), absolute)
+            truth = _hands(hands, batch, "gt_", meshes)
+            columns = _add(scores, batch, prediction, truth, volumes and meshes)
+            real = batch["mask"]
+            rows.add(batch["index"][real], {k: v[real] for k, v in columns.items()})
+            if progress is not None:
+                progress(int(real.sum()))
+    return report(scores, hands)
+
+
+def _placed(prediction: Hands, offset: np.ndarray | None, absolute: bool) -> Hands:
+    """Adds the offset; hands in camera space are moved to their own wrists first."""
+    if not absolute:
+        return prediction.replace(offset=offset)
+    wrists = prediction.joints_xyz[:, :, WRIST]
+    vertices = prediction.vertices_xyz
+    return Hands(
+        prediction.joints_xyz - wrists[:, :, None],
+        None if vertices is None else vertices - wrists[:, :, None],
+        wrists[:, 1] - wrists[:, 0] if offset is None else offset,
+    )
+
+
+def _add(
+    scores: Scores, batch: dict[str, np.ndarray], prediction: Hands, truth: Hands, volumes: bool
+) -> dict[str, np.ndarray]:
+    """Adds one batch to the scores; returns its columns of the per-sample table."""
+    mask = batch["mask"]
+    valid = batch.get("hand_valid", np.ones((len(mask), 2), bool)).astype(bool) & mask[:, None]
+    errors, distance = score_batch(prediction, truth, batch.get("camera"))
+    columns = scores.add(errors, valid)
+    columns["hands_distance_mm"] = np.where(valid.all(-1), np.asarray(distance), np.nan)
+    if volumes:
+        columns["true_interpenetration_cm3"] = scores.add_volumes("true", truth, valid)
+        if prediction.offset is not None:
+            columns["interpenetration_cm3"] = scores.add_volumes("predicted", prediction, valid)
+    if "annotated_joints_xyz" in batch:
+        annotated = batch["annotated_joints_xyz"]
+        known = batch.get("joint_valid", np.isfinite(annotated).all(-1)).astype(bool)
+        interacting = known.any(-1).all(-1)
+        scores.add_internet(internet_errors(prediction, annotated, known), mask, interacting)
+    return columns
