@@ -86,8 +86,8 @@ def read_recipe(arguments: Sequence[str]) -> dict[str, Any]:
         if recipe.value is None:
             raise ValueError("--config.x=v needs --config FILE before it")
         return recipe.value.to_dict()
-    except FileNotFoundError as error:
-        raise ValueError(f"--config: no such file: {error.filename or error}") from None
+    except OSError:
+        raise ValueError(f"--config: {arguments[1:2] or arguments} cannot be read") from None
     except (AttributeError, KeyError) as error:
         name = str(error).strip("\"'")
         raise ValueError(f"the recipe has no field {name!r}") from None
@@ -228,6 +228,6 @@ def main(argv: list[str] | None = None) -> int:
     try:
         run(arguments, read_recipe(recipe))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

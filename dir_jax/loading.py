@@ -78,6 +78,11 @@ def load_model(
             "wanted one of --workdir, --checkpoint, --torch_checkpoint"
         )
     meta: Mapping[str, Any] = {}
+    if not os.path.exists(sources[0]):
+        raise ValueError(
+            f"{sources[0]}: no such file or folder; wanted a run's folder, a checkpoint, "
+            "or PyTorch weights (DIR.pth)"
+        )
     if not torch_checkpoint:
         variables, meta = load_variables(sources[0])
         mano = mano or _mano_of_run(meta)
