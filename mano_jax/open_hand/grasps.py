@@ -17,9 +17,9 @@ from mano_jax.open_hand.anatomy import (
 from mano_jax.open_hand.contact import ContactCheck
 from mano_jax.open_hand.rig import SPREAD_DEGREES, axis_angle
 
-SAMPLES = 1500
+SAMPLES, ATTEMPTS, TOUCHING = 1500, 8, 2
 FINGERS = ("index", "middle", "ring", "pinky")
-STRAIGHT, EASY, CURLED = (2, 4, 2), (20, 28, 14), (73, 85, 44)
+STRAIGHT, EASY, CURLED = (2, 4, 2), (20, 28, 14), (72, 83, 42)
 # Bases of fingers flexed towards the palm draw together: this part of the flat hand's spread goes.
 CLOSING = 0.8
 
@@ -29,20 +29,20 @@ POSTURES = {
     "relaxed": (3.0, EASY, (26, 34, 18), (30, 38, 20), (30, 36, 20), 0, (5, 0, 8, 10, 14)),
     "open": (1.0, STRAIGHT, STRAIGHT, STRAIGHT, STRAIGHT, 1, (-5, 0, 0, 0, 0)),
     "spread": (1.0, (-4, 2, 0), (-3, 2, 0), (-3, 2, 0), (-3, 2, 0), 11, (-14, 0, 0, -4, -5)),
-    "fist": (1.2, CURLED, CURLED, CURLED, CURLED, -2, (8, 25, 32, 31, 33)),
-    "point": (1.0, (6, 6, 3), CURLED, CURLED, CURLED, 0, (21, 25, 25, 25, 25)),
+    "fist": (1.2, CURLED, CURLED, CURLED, CURLED, -2, (2, 27, 30, 28, 22)),
+    "point": (1.0, (6, 6, 3), CURLED, CURLED, CURLED, 0, (34, 15, 27, 4, 14)),
     "thumb up": (0.6, CURLED, CURLED, CURLED, CURLED, -1, (-16, -6, 0, -6, -10)),
-    "victory": (0.7, (2, 5, 2), (2, 5, 2), CURLED, CURLED, 7, (36, 25, 17, 27, 18)),
+    "victory": (0.7, (2, 5, 2), (2, 5, 2), CURLED, CURLED, 7, (44, 22, 25, 12, 6)),
     "three": (0.5, (2, 5, 2), (2, 5, 2), (6, 8, 4), (70, 88, 50), 5, (42, 22, 25, 38, 5)),
     "four": (0.4, STRAIGHT, STRAIGHT, STRAIGHT, STRAIGHT, 4, (34, 10, 20, 28, 25)),
-    "horns": (0.3, (2, 5, 2), CURLED, CURLED, (2, 6, 3), 2, (34, 25, 22, 16, 32)),
-    "pinch": (1.2, (58, 36, 8), (30, 32, 16), (24, 28, 14), (20, 26, 12), 0, (26, 16, 30, -4, -5)),
-    "tripod": (1.0, (44, 40, 14), (60, 49, 19), (60, 62, 34), (58, 62, 34), 0, (24, 21, 23, 6, -5)),
+    "horns": (0.3, (2, 5, 2), CURLED, CURLED, (2, 6, 3), 2, (36, 20, 23, 0, 26)),
+    "pinch": (1.2, (52, 35, 9), (30, 32, 16), (24, 28, 14), (20, 26, 12), 0, (26, 17, 30, -4, -5)),
+    "tripod": (1.0, (44, 38, 10), (64, 48, 10), (60, 62, 34), (58, 62, 34), 0, (25, 25, 30, 2, -4)),
     "ball": (1.0, (34, 38, 22), (32, 40, 24), (34, 40, 24), (36, 36, 20), 8, (4, 16, 20, 8, 12)),
     "tube": (1.0, (40, 46, 24), (44, 50, 28), (48, 54, 30), (50, 50, 28), 1, (4, 22, 22, 6, 10)),
     "hook": (0.7, (8, 82, 48), (8, 84, 50), (8, 84, 50), (8, 80, 46), 0, (2, -4, 5, 6, 10)),
     "table top": (0.7, (66, 8, 4), (68, 8, 4), (68, 8, 4), (66, 8, 4), 0, (0, 4, 10, 2, 2)),
-    "key": (0.7, (58, 66, 32), (66, 78, 40), (70, 82, 44), (70, 80, 44), -2, (5, -5, 15, 16, 13)),
+    "key": (0.7, (58, 66, 32), (66, 78, 40), (70, 82, 44), (70, 80, 44), -2, (5, -2, 19, 15, 13)),
     "flat grip": (0.6, (24, 12, 6), (24, 12, 6), (24, 12, 6), (24, 12, 6), 0, (8, 8, 20, 6, 6)),
 }
 
@@ -82,28 +82,34 @@ def sample_poses(axes: np.ndarray, contact: ContactCheck, count: int = SAMPLES) 
     while len(found) < count:
         one, two = generator.choice(len(names), size=2, p=chance / chance.sum())
         mix = generator.beta(0.5, 0.5)
-        sample = _varied((1 - mix) * angles[one] + mix * angles[two], generator)
-        rotations = joint_rotations(axes, sample)
-        if contact.buried(rotations) == 0:
-            found.append(axis_angle(rotations[1:]).ravel())
+        between = (1 - mix) * angles[one] + mix * angles[two]
+        # Postures in which parts touch leave little room: vary them less rather than drop them.
+        for attempt in range(ATTEMPTS):
+            sample = _varied(between, generator, 0.8**attempt)
+            rotations = joint_rotations(axes, sample)
+            if contact.buried(rotations) <= TOUCHING:
+                found.append(axis_angle(rotations[1:]).ravel())
+                break
     return np.stack(found)
 
 
-def _varied(angles: np.ndarray, generator: np.random.RandomState) -> np.ndarray:
+def _varied(angles: np.ndarray, generator: np.random.RandomState, strength: float) -> np.ndarray:
     """A pose near the given one, within the ranges."""
-    angles = angles.copy()
+    change = np.zeros((16, 3))
     curl = generator.normal(0, 0.08)
     for finger in FINGERS:
         base = FINGER_BASES[finger]
-        own = 1 + curl + generator.normal(0, 0.10)
-        angles[base : base + 3, 0] = angles[base : base + 3, 0] * own + generator.normal(0, 4, 3)
+        relative = curl + generator.normal(0, 0.10)
+        flexions = angles[base : base + 3, 0]
+        change[base : base + 3, 0] = relative * flexions + generator.normal(0, 4, 3)
         # The two end joints share a tendon: they bend together.
-        angles[base + 1 : base + 3, 0] += generator.normal(0, 5) * np.array([1.0, 0.6])
-        angles[base, 1] += generator.normal(0, 2.5)
-    angles[13] += generator.normal(0, 1, 3) * np.array([5.0, 5.0, 5.0])
-    angles[14:, 0] += generator.normal(0, 5, 2)
-    angles[:, 2] += generator.normal(0, 1.0, 16)
-    angles[[2, 3, 5, 6, 8, 9, 11, 12, 14, 15], 1] += generator.normal(0, 0.7, 10)
+        change[base + 1 : base + 3, 0] += generator.normal(0, 5) * np.array([1.0, 0.6])
+        change[base, 1] += generator.normal(0, 2.5)
+    change[13] += generator.normal(0, 5, 3)
+    change[14:, 0] += generator.normal(0, 5, 2)
+    change[:, 2] += generator.normal(0, 1.0, 16)
+    change[[2, 3, 5, 6, 8, 9, 11, 12, 14, 15], 1] += generator.normal(0, 0.7, 10)
+    angles = angles + strength * change
     ranges = joint_ranges()
     return np.clip(angles, ranges[..., 0], ranges[..., 1])
 
