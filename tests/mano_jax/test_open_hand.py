@@ -5,6 +5,7 @@ import json
 import pathlib
 from collections import Counter
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from mano_jax.open_hand.contact import winding_numbers
 FOLDER = pathlib.Path(mano_jax.__file__).parent / "open_hand"
 SIDES = pytest.mark.parametrize("side", constants.SIDES)
 MIRROR = np.array([-1.0, 1.0, 1.0])
+_pose_hand = jax.jit(mano_jax.pose_hand)
 LAST_JOINTS = (15, 3, 6, 12, 9)  # of thumb, index, middle, ring, pinky
 
 
@@ -43,7 +45,7 @@ def _posed(hand, pose=None, betas=None):
     pose = np.zeros((15, 3)) if pose is None else pose
     betas = np.zeros(pose.shape[:-2] + (10,)) if betas is None else betas
     turn = np.broadcast_to(np.eye(3), (*pose.shape[:-2], 3, 3))
-    return mano_jax.pose_hand(hand, turn, pose, betas)
+    return _pose_hand(hand, turn, pose, betas)
 
 
 def _edges(faces):
