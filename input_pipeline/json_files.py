@@ -136,3 +136,5 @@ class _Scanner:
                     raise damaged(self._path, error.msg) from None
                 if not self._more():
                     raise damaged(self._path, "it ends in the middle") from None
+            except ValueError as error:  # a number of thousands of digits
+                raise damaged(self._path, error) from None

@@ -1,0 +1,132 @@
+"""Photographs from untrusted places: every bad one is named, none costs memory or hangs."""
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from input_pipeline import image_files
+from input_pipeline.image_files import decode_photo, header_size, read_photo, safe_path
+from input_pipeline.troubles import FrameTrouble, Trouble
+
+
+def encoded(kind=".jpg", size=(40, 30), *parameters):
+    rng = np.random.default_rng(0)
+    image = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), size)
+    return cv2.imencode(kind, image, list(parameters))[1].tobytes(), image[..., ::-1]
+
+
+def reason(function, *arguments):
+    with pytest.raises(FrameTrouble) as caught:
+        function(*arguments)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+def test_sound_photos_come_out_in_rgb(kind):
+    data, image = encoded(kind)
+    got = decode_photo(data)
+    assert got.shape == (30, 40, 3) and header_size(data) == (40, 30)
+    assert np.abs(got.astype(int) - image).mean() < (8 if kind == ".jpg" else 1e-9)
+
+
+def test_progressive_and_grey_photos_and_bytes_behind_the_end_are_fine():
+    data, _ = encoded(".jpg", (40, 30), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    assert header_size(data) == (40, 30) and decode_photo(data).shape == (30, 40, 3)
+    grey = cv2.imencode(".jpg", np.full((20, 30), 77, np.uint8))[1].tobytes()
+    photo = decode_photo(grey)
+    assert photo.shape == (20, 30, 3) and (photo == photo[..., :1]).all()
+    assert decode_photo(data + b"\0" * 20).shape == (30, 40, 3)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+def test_cut_files_are_called_so(kind, share):
+    data, _ = encoded(kind, (200, 150))
+    found = reason(decode_photo, data[: int(len(data) * share)])
+    assert found in (Trouble.IMAGE_TRUNCATED, Trouble.IMAGE_UNREADABLE)
+    if kind == ".jpg" and share > 0.5:
+        assert found is Trouble.IMAGE_TRUNCATED
+
+
+def test_a_header_that_claims_billions_of_pixels_is_refused_undecoded(monkeypatch):
+    def explode(*_):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(image_files.cv2, "imdecode", explode)
+    png = bytearray(encoded(".png")[0])
+    png[16:24] = (60000).to_bytes(4, "big") * 2
+    assert reason(decode_photo, bytes(png)) is Trouble.IMAGE_TOO_LARGE
+    jpeg = bytearray(encoded()[0])
+    at = jpeg.index(b"\xff\xc0")
+    jpeg[at + 5 : at + 9] = b"\xff\xff\xff\xff"
+    assert reason(decode_photo, bytes(jpeg)) is Trouble.IMAGE_TOO_LARGE
+    jpeg[at + 5 : at + 9] = b"\0\0\0\0"
+    assert reason(decode_photo, bytes(jpeg)) is Trouble.IMAGE_TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"GIF89a" + b"\0" * 50, b"\xff\xd8" + b"\xff" * 99]
+)
+def test_what_is_no_photo_is_refused(data):
+    assert reason(decode_photo, data) in (Trouble.IMAGE_UNREADABLE, Trouble.IMAGE_TRUNCATED)
+
+
+def test_pipes_folders_and_huge_files_are_refused(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert reason(read_photo, tmp_path / "pipe.jpg") is Trouble.IMAGE_UNREADABLE
+    assert reason(read_photo, tmp_path) is Trouble.IMAGE_UNREADABLE
+    assert reason(read_photo, tmp_path / "none.jpg") is Trouble.IMAGE_MISSING
+    (tmp_path / "big.jpg").write_bytes(b"1234567")
+    monkeypatch.setattr(image_files, "MAX_FILE_BYTES", 6)
+    assert reason(read_photo, tmp_path / "big.jpg") is Trouble.IMAGE_TOO_LARGE
+
+
+def test_paths_stay_inside(tmp_path):
+    root = tmp_path / "images"
+    (root / "a").mkdir(parents=True)
+    (tmp_path / "secret.jpg").write_text("x")
+    assert safe_path(root, "a/b.jpg") == root.resolve() / "a" / "b.jpg"
+    (root / "out").symlink_to(tmp_path)
+    (root / "a" / "link.jpg").symlink_to("../../secret.jpg")
+    (root / "inner").symlink_to(root / "a")
+    assert safe_path(root, "inner/b.jpg") == root.resolve() / "a" / "b.jpg"
+    (tmp_path / "elsewhere").symlink_to(root)  # the folder itself may be a link
+    assert safe_path(tmp_path / "elsewhere", "a/b.jpg") == root.resolve() / "a" / "b.jpg"
+    for name in (
+        *("/etc/passwd", "../secret.jpg", "a/../../secret.jpg", "out/secret.jpg", "a/link.jpg"),
+        *("", "a\0b", "..\\secret.jpg", None, 3, ["a"]),
+    ):
+        assert reason(safe_path, root, name) is Trouble.UNSAFE_PATH, name
+
+
+JPEG, PNG = encoded()[0], encoded(".png")[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([JPEG, PNG]), st.data())
+def test_spoilt_bytes_decode_or_are_named(data, draw):
+    spoilt = bytearray(data)
+    for _ in range(draw.draw(st.integers(1, 8))):
+        spoilt[draw.draw(st.integers(0, len(spoilt) - 1))] = draw.draw(st.integers(0, 255))
+    cut = draw.draw(st.integers(0, len(spoilt)))
+    for candidate in (bytes(spoilt), bytes(spoilt[:cut])):
+        try:
+            photo = decode_photo(candidate)
+        except FrameTrouble:
+            continue
+        assert photo.ndim == 3 and photo.shape[2] == 3 and photo.dtype == np.uint8
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=30))
+def test_no_name_leads_out(tmp_path_factory, name):
+    root = tmp_path_factory.getbasetemp()
+    try:
+        path = safe_path(root, name)
+    except FrameTrouble:
+        return
+    assert path.is_relative_to(root.resolve())
