@@ -79,6 +79,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     except FrameTrouble as trouble:
         message = str(trouble) if str(path) in str(trouble) else f"{path}: {trouble}"
         raise PhotoError(message) from None
+    if not data:
+        raise PhotoError(f"{path}: the file is empty")
     image = _decode_other(data)
     if image is None:
         raise PhotoError(f"{path}: not a photo that can be read; wanted JPEG, PNG, WebP or TIFF")
@@ -89,7 +91,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
 def _decode_other(data: bytes) -> np.ndarray | None:
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
 
@@ -127,7 +129,7 @@ def photo_from_image(
     height, width = image.shape[:2]
     if box is None:
         square = square_around_box(np.array([0, 0, width, height]), share=1.0)
-        return Photo(name, image, None, square - [0.5, 0.5, 0])
+        return Photo(name, image, None, square)
     x, y, box_width, box_height = box
     if not np.isfinite(box).all() or box_width <= 0 or box_height <= 0:
         raise PhotoError(f"the box {box} is empty; wanted x,y,width,height in pixels")
