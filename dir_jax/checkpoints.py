@@ -30,6 +30,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from dir_jax import checkpoint_items
 from dir_jax.checkpoint_items import Checkpoint
+from dir_jax.files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -252,15 +253,3 @@ def read_validation(step_folder: Path) -> dict[str, float] | None:
     except (OSError, ValueError):
         return None
     return result if isinstance(result, dict) else None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON so that the name holds either the old content or all of the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

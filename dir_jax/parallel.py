@@ -111,9 +111,7 @@ class Parallel:
             sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
             compiled = jax.jit(function, out_shardings=sharding)
             return lambda state, batch: jax.tree.map(_local_rows, compiled(state, batch))
-        mapped = jax.pmap(
-            function, axis_name=AXIS, in_axes=(None, 0), devices=self._pmap_devices()
-        )
+        mapped = jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), devices=self._pmap_devices())
 
         def run(state, batch):
             output = jax.tree.map(_local_rows, mapped(state, batch))

@@ -68,9 +68,14 @@ def make_optimizer(
 
 def initial_variables(model: nn.Module, seed: int) -> dict[str, Any]:
     """Freshly initialised {"params", "batch_stats"}; the same on every machine for one seed."""
-    images = jnp.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
-    initialise = jax.jit(lambda key: model.init(key, images, train=False))
-    variables = initialise(jax.random.key(seed))
+    images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
+
+    def initialise(key):
+        return model.lazy_init(key, images, train=False)
+
+    # Hundreds of small random draws, run once: compiling them well takes longer than they do.
+    quick = {"xla_backend_optimization_level": 0}
+    variables = jax.jit(initialise, compiler_options=quick)(jax.random.key(seed))
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 

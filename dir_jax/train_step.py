@@ -19,7 +19,11 @@ StepFunction = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState,
 
 
 def make_loss(
-    model: nn.Module, hands: Any, recipe: str, axis_name: str | None
+    model: nn.Module,
+    hands: Any,
+    recipe: Any,
+    axis_name: str | None = None,
+    root_joint: int = 0,
 ) -> Callable[..., tuple[jax.Array, tuple[Metrics, Any]]]:
     """`loss(params, batch_stats, batch)` -> (total, (terms, new batch_stats)).
 
@@ -29,6 +33,7 @@ def make_loss(
       recipe: which losses, see `dir_jax.loss_terms`.
       axis_name: the mapped axis over which terms of the whole batch are formed; None when the
         function sees the whole batch by itself (one device, or jit over sharded arrays).
+      root_joint: the joint on which the model centres its meshes.
     """
 
     def loss(params, batch_stats, batch):
@@ -39,7 +44,9 @@ def make_loss(
             train=True,
             mutable=["batch_stats"],
         )
-        terms = loss_terms(output, targets, hands, recipe, axis_name=axis_name)
+        terms = loss_terms(
+            output, targets, hands, recipe, root_joint=root_joint, axis_name=axis_name
+        )
         return sum(terms.values()), (terms, updates["batch_stats"])
 
     return loss
@@ -75,9 +82,7 @@ def make_train_step(
     gradient = jax.value_and_grad(loss, has_aux=True)
 
     def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        (total, (terms, batch_stats)), gradients = gradient(
-            state.params, state.batch_stats, batch
-        )
+        (total, (terms, batch_stats)), gradients = gradient(state.params, state.batch_stats, batch)
         if axis_name is not None:
             total, terms, batch_stats, gradients = jax.lax.pmean(
                 (total, terms, batch_stats, gradients), axis_name

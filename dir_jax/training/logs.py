@@ -78,9 +78,18 @@ class RunLog:
       steps: of the whole run.
       batch_size: examples a step.
       enabled: whether this process writes.
+      validated: whether the validation at `step` is done, so that its line stays.
     """
 
-    def __init__(self, workdir: Path, step: int, steps: int, batch_size: int, enabled: bool):
+    def __init__(
+        self,
+        workdir: Path,
+        step: int,
+        steps: int,
+        batch_size: int,
+        enabled: bool = True,
+        validated: bool = True,
+    ):
         self.enabled = enabled
         self.batch_size = batch_size
         self.timer = Timer()
@@ -90,7 +99,7 @@ class RunLog:
         from tensorboardX import SummaryWriter
 
         self._metrics = JsonLines(workdir / METRICS_FILE, step)
-        self._validation = JsonLines(workdir / VALIDATION_FILE, step)
+        self._validation = JsonLines(workdir / VALIDATION_FILE, step if validated else step - 1)
         self._board = SummaryWriter(str(workdir / TENSORBOARD_FOLDER), purge_step=step + 1)
         self._bar = tqdm(
             total=steps,

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dir_jax.checkpoints import write_json
+from dir_jax.files import write_json
 from dir_jax.parallel import BACKENDS
 from dir_jax.training.exits import BadInputError
 

@@ -55,16 +55,8 @@ class StopRequest:
         return self._asked.is_set()
 
     def protect(self, on: bool) -> None:
-        """Says whether there are steps that no checkpoint holds yet.
-
-        Switching it off when a signal has come already ends the process.
-        """
-        if on:
-            self._protected.set()
-        else:
-            self._protected.clear()
-            if self.asked:
-                self._leave()
+        """Says whether there are steps that no checkpoint holds yet."""
+        (self._protected.set if on else self._protected.clear)()
 
     def on_leave(self, cleanup: Callable[[], None]) -> None:
         """Registers what to do before the process ends without returning (end a child)."""

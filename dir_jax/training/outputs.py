@@ -1,0 +1,146 @@
+"""What a run leaves besides its weights: validation numbers, evaluation.json and pictures."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from dir_jax.checkpoints import load_variables
+from dir_jax.evaluation import Evaluation, evaluate, write_evaluation
+from dir_jax.mean_hand import mean_hand
+from dir_jax.pictures import save_png
+from dir_jax.targets import normalise_images
+from dir_jax.train_state import TrainState
+from dir_jax.training.drawing import comparison_picture
+from dir_jax.training.logs import RunLog
+from dir_jax.training.start import Run
+
+EVALUATION_FILE = "evaluation.json"
+PICTURES_FOLDER = "pictures"
+LOGGED_PICTURES = 4
+
+
+class Validation:
+    """Measures a state on the split "val"; the smallest wrist_scaled MPJPE is the best.
+
+    Args:
+      run: the run.
+      log: where pictures of the first examples go.
+    """
+
+    def __init__(self, run: Run, log: RunLog):
+        self._run, self._log = run, log
+        self._model = run.model_alone()
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        """Numbers by name; empty when there is no split "val"."""
+        run = self._run
+        if not run.data.sizes["val"]:
+            return {}
+        variables = jax.device_get(state.variables)
+        evaluation = Evaluation(self._model, variables, run.hands, volumes=False)
+        first: dict[str, np.ndarray] | None = None
+        for batch in evaluation_batches(run, "val", run.config.validation.examples):
+            first = batch if first is None else first
+            evaluation.add(batch)
+        if run.leader:
+            self._show(int(state.step), variables, first)
+        result = evaluation.result()
+        names = ("mpjpe_mm", "mpvpe_mm", "mrrpe_mm")
+        return {name: float(result["wrist_scaled"][name]) for name in names}
+
+    def _show(self, step: int, variables: Any, batch: dict[str, np.ndarray]) -> None:
+        stages = reconstruct(self._model, variables, batch, self._run)
+        for index in range(min(LOGGED_PICTURES, int(batch["mask"].sum()))):
+            picture = comparison_picture(batch, stages, index, self._run.hands)
+            self._log.picture(step, f"validation/{index}", picture)
+
+
+def evaluation_batches(run: Run, split: str, examples: int):
+    """Batches of a split; `examples` 0 takes all of them."""
+    from input_pipeline.batches import eval_batches
+
+    size = min(examples or run.data.sizes[split], run.data.sizes[split])
+    batch_size = min(run.config.evaluation.batch_size, size)
+    return eval_batches(
+        run.data.folder,
+        split,
+        batch_size=-(-batch_size // jax.local_device_count()) * jax.local_device_count(),
+        limit=size,
+        config=run.data.subset,
+    )
+
+
+def reconstruct(model: Any, variables: Any, batch: dict[str, np.ndarray], run: Run) -> Any:
+    """All stages (numpy) of the batch's first few images, as many as get drawn."""
+    count = max(run.config.evaluation.pictures, LOGGED_PICTURES)
+    return jax.device_get(_stages(model, variables, batch["image"][:count]))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _stages(model, variables, images):
+    return model.apply(variables, normalise_images(images), train=False).stages
+
+
+def write_outputs(run: Run) -> None:
+    """Evaluates the best checkpoint on the split "test" and draws; what is there is left alone."""
+    if not run.leader:
+        return
+    if not run.data.sizes["test"]:
+        print("there is no split test: nothing evaluated, nothing drawn", file=sys.stderr)
+        return
+    evaluation = run.workdir / EVALUATION_FILE
+    folder = run.workdir / PICTURES_FOLDER
+    count = min(run.config.evaluation.pictures, run.data.sizes["test"])
+    missing = [i for i in range(count) if not picture_path(folder, i).exists()]
+    if evaluation.exists() and not missing:
+        print(f"{evaluation} and {folder} are there already", file=sys.stderr)
+        return
+    variables, _ = load_variables(run.workdir)
+    if not evaluation.exists():
+        _evaluate(run, variables, evaluation)
+    if missing:
+        _draw(run, variables, missing, folder)
+
+
+def picture_path(folder: Path, index: int) -> Path:
+    """Where the picture of one test example goes."""
+    return folder / f"test_{index:03d}.png"
+
+
+def _evaluate(run: Run, variables: Any, path: Path) -> None:
+    baseline = mean_hand(run.data.folder, run.hands, config=run.data.subset)
+    examples = run.config.evaluation.examples
+    total = min(examples or run.data.sizes["test"], run.data.sizes["test"])
+    with tqdm(total=total, unit="image", desc="evaluating", dynamic_ncols=True) as bar:
+        result = evaluate(
+            run.model_alone(),
+            variables,
+            run.hands,
+            evaluation_batches(run, "test", examples),
+            baseline=baseline,
+            progress=bar.update,
+        )
+    write_evaluation(path, result)
+    found, mean = result["wrist_scaled"], result["baseline_mean_hand"]["wrist_scaled"]
+    print(
+        f"test: wrist_scaled MPJPE {found['mpjpe_mm']:.2f} mm (mean hand "
+        f"{mean['mpjpe_mm']:.2f}), MPVPE {found['mpvpe_mm']:.2f} mm; all of it in {path}",
+        file=sys.stderr,
+    )
+
+
+def _draw(run: Run, variables: Any, missing: list[int], folder: Path) -> None:
+    batch = next(iter(evaluation_batches(run, "test", run.config.evaluation.pictures)))
+    stages = reconstruct(run.model_alone(), variables, batch, run)
+    for index in missing:
+        if index < len(batch["image"]):
+            picture = comparison_picture(batch, stages, index, run.hands)
+            save_png(picture_path(folder, index), picture)
+    print(f"pictures of {len(missing)} test examples in {folder}", file=sys.stderr)
