@@ -59,7 +59,8 @@ class Frame:
       fits: MANO parameters of the left and right hand, None where absent.
       joints_xyz: (2, 21, 3) annotated joints, metres, camera axes; zero where not valid.
       joint_valid: (2, 21) bool.
-      square: (3,) centre x, y and half side where the photo is a crop already, else None.
+      square: (3,) centre x, y and half side of the crop where it is given, None where the hands'
+        projection decides.
     """
 
     folder: str

@@ -87,8 +87,7 @@ def _template(
 ) -> Record:
     wanted = wanted or (True, True)
     valid = solved.valid[row] & np.array(wanted)
-    square = frame.square
-    intrinsics = frame.camera.intrinsics
+    square, intrinsics = frame.square, frame.camera.intrinsics
     if square is None:
         points = crop_points(frame, solved.vertices_xyz[row], wanted)
         if len(points) == 0 or points[:, 2].min() < _MIN_DEPTH:
@@ -97,11 +96,10 @@ def _template(
             square = crop.square_around(crop.project(intrinsics, points))
         except ValueError as error:
             raise FrameTrouble(Trouble.OUTSIDE_PHOTO, str(error)) from None
-        intrinsics = crop.crop_camera(intrinsics, square)
     clear = valid[:, None]
     return Record(
         image=b"",
-        camera=intrinsics,
+        camera=crop.crop_camera(intrinsics, square),
         global_orient=np.where(clear, solved.global_orient[row], 0),
         hand_pose=np.where(clear, solved.hand_pose[row], 0),
         betas=np.where(clear, solved.betas[row], 0),

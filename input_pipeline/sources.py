@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import pathlib
 
+from input_pipeline import folder as plain_folder
 from input_pipeline import intaghand, interhand
 from input_pipeline.troubles import SourceError
 
-OFFICIAL, PROCESSED = "official", "IntagHand-processed"
+OFFICIAL, PROCESSED, FOLDER = "official", "IntagHand-processed", "folder of photographs"
+_MODULES = {OFFICIAL: interhand, PROCESSED: intaghand, FOLDER: plain_folder}
+_READERS = {
+    OFFICIAL: interhand.InterhandSplit,
+    PROCESSED: intaghand.IntaghandSplit,
+    FOLDER: plain_folder.FolderSplit,
+}
 
 
 def layout(source: str | os.PathLike) -> str:
-    """`OFFICIAL` or `PROCESSED`.
+    """`OFFICIAL`, `PROCESSED` or `FOLDER`.
 
     Raises:
-      SourceError: when the folder is missing, empty or of neither layout.
+      SourceError: when the folder is missing, empty or of no known layout.
     """
     folder = pathlib.Path(source)
     if not folder.is_dir():
@@ -24,13 +31,15 @@ def layout(source: str | os.PathLike) -> str:
         return OFFICIAL
     if intaghand.is_processed(folder):
         return PROCESSED
+    if plain_folder.is_folder(folder):
+        return FOLDER
     try:
         holds = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
     except OSError as error:
         raise SourceError(f"{folder} cannot be read: {error.strerror}") from None
     raise SourceError(
-        f"{folder} holds {holds}; wanted the folders annotations and images of InterHand2.6M, or "
-        "train/anno and train/img of an IntagHand-processed copy"
+        f"{folder} holds {holds}; wanted the folders annotations and images of InterHand2.6M, "
+        "train/anno and train/img of an IntagHand-processed copy, or annotations.json and images"
     )
 
 
@@ -40,8 +49,7 @@ def splits_present(source: str | os.PathLike) -> list[str]:
     Raises:
       SourceError: as `layout`, and when there is no split at all.
     """
-    module = interhand if layout(source) == OFFICIAL else intaghand
-    splits = module.splits_present(source)
+    splits = _MODULES[layout(source)].splits_present(source)
     if not splits:
         raise SourceError(
             f"{source} has no split: wanted annotations/train, annotations/val or annotations/test"
@@ -55,6 +63,4 @@ def open_split(source: str | os.PathLike, split: str):
     Raises:
       SourceError: when its annotations cannot be read.
     """
-    if layout(source) == OFFICIAL:
-        return interhand.InterhandSplit(source, split)
-    return intaghand.IntaghandSplit(source, split)
+    return _READERS[layout(source)](source, split)

@@ -1,0 +1,148 @@
+"""Reader of a plain folder of photographs with boxes, and joints when they are known.
+
+    source/annotations.json
+    source/images/...            any folders, JPEG or PNG
+
+annotations.json holds {"images": [entry, ...]}; an entry has
+
+    file_name   relative to source/images
+    box         [x, y, width, height] around both hands, pixels
+    hand_type   "interacting" (default), "left" or "right"
+    camera      optional 3x3 intrinsics, pixels
+    joints_xyz  optional [left, right], each 21 x [x, y, z] metres in camera axes or null; order
+                wrist, then four each of thumb, index, middle, ring, pinky, base to tip; a joint
+                that is not known is null
+    sequence, frame  optional identity
+
+For photographs in the wild (RGB2Hands, EgoHands, 100DOH: boxes) and sets with measured joints
+(Tzionas et al.). There are no meshes, so such data serves evaluation and prediction only; it is
+prepared as the split "test".
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import numpy as np
+
+from input_pipeline.annotations import BAD_ENTRY
+from input_pipeline.crop import square_around_box
+from input_pipeline.frames import Camera, Frame, Selection, wanted_hands
+from input_pipeline.json_files import iterate_arrays
+from input_pipeline.troubles import Tally, Trouble
+from mano_jax.constants import JOINTS
+
+SPLITS = ("test",)
+ANNOTATIONS = "annotations.json"
+# Stands in where no calibration is known; predictions are relative and do not depend on it.
+_NOMINAL_FOCAL = 1500.0
+
+
+def is_folder(source: str | os.PathLike) -> bool:
+    """Whether a folder has this layout."""
+    return (pathlib.Path(source) / ANNOTATIONS).is_file()
+
+
+def splits_present(source: str | os.PathLike) -> list[str]:
+    """Always the one split, test."""
+    return list(SPLITS) if is_folder(source) else []
+
+
+class FolderSplit:
+    """The photographs of one folder.
+
+    Attributes:
+      images_folder: folder that file names are relative to.
+      tally: entries that could not be used.
+      missing: always empty; there are no further annotation files.
+    """
+
+    def __init__(self, source: str | os.PathLike, split: str = "test"):
+        """Reads annotations.json.
+
+        Raises:
+          SourceError: when it is damaged.
+        """
+        self.source, self.split = pathlib.Path(source), split
+        self.images_folder = self.source / "images"
+        self.tally = Tally()
+        self.missing: dict[str, str] = {}
+        self._frames: list[Frame] = []
+        for key, entry in iterate_arrays(self.source / ANNOTATIONS):
+            if key != "images":
+                continue
+            try:
+                self._frames.append(_frame(str(self.images_folder), entry, len(self._frames)))
+            except BAD_ENTRY:
+                self.tally.add(Trouble.MALFORMED_IMAGE_ENTRY, repr(entry)[:80])
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def file_name(self, index: int) -> str:
+        """As annotated, relative to `images_folder`."""
+        return self._frames[index].file_name
+
+    def frame(self, index: int) -> Frame:
+        """One photograph with its square and joints."""
+        return self._frames[index]
+
+    def select(self, config: str) -> Selection:
+        """Keeps the photographs with the kind of hands the configuration takes."""
+        chosen = Selection()
+        for index, frame in enumerate(self._frames):
+            if wanted_hands(frame.hand_type, config) is None:
+                chosen.other_type += 1
+            else:
+                chosen.kept.append(index)
+        return chosen
+
+
+def _frame(folder: str, entry: dict, number: int) -> Frame:
+    name, hand_type = entry["file_name"], entry.get("hand_type", "interacting")
+    if not isinstance(name, str) or hand_type not in ("interacting", "left", "right"):
+        raise ValueError("file_name or hand_type")
+    box = np.array(entry["box"], np.float64).reshape(4)
+    square = square_around_box(box)
+    intrinsics = entry.get("camera")
+    if intrinsics is None:
+        x, y = square[:2]
+        intrinsics = [[_NOMINAL_FOCAL, 0, x], [0, _NOMINAL_FOCAL, y], [0, 0, 1]]
+    intrinsics = np.array(intrinsics, np.float64).reshape(3, 3)
+    if not np.isfinite(intrinsics).all():
+        raise ValueError("camera")
+    joints, valid = _joints(entry.get("joints_xyz") or (None, None))
+    frame_number = int(entry.get("frame", number))
+    if abs(frame_number) >= 1 << 62:
+        raise ValueError("frame")
+    return Frame(
+        folder=folder,
+        file_name=name,
+        size=(0, 0),
+        hand_type=hand_type,
+        capture="",
+        sequence=str(entry.get("sequence", "")),
+        camera_name="",
+        frame=frame_number,
+        box=box,
+        camera=Camera(np.eye(3), np.zeros(3), intrinsics),
+        fits=(None, None),
+        joints_xyz=joints,
+        joint_valid=valid,
+        square=square,
+    )
+
+
+def _joints(hands) -> tuple[np.ndarray, np.ndarray]:
+    joints, valid = np.zeros((2, JOINTS, 3)), np.zeros((2, JOINTS), bool)
+    for side, points in enumerate(hands):
+        if points is None:
+            continue
+        if len(points) != JOINTS:
+            raise ValueError("joints_xyz")
+        for joint, point in enumerate(points):
+            if point is not None:
+                joints[side, joint] = np.array(point, np.float64).reshape(3)
+                valid[side, joint] = np.isfinite(joints[side, joint]).all()
+    return np.where(valid[..., None], joints, 0.0), valid
