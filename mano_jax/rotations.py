@@ -7,6 +7,8 @@ harmless numbers, so that forward- and reverse-mode derivatives stay finite too.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -15,6 +17,9 @@ _SERIES_BELOW = 1e-4
 
 _ZERO_BELOW = 1e-16
 """Squared length under which a vector counts as zero."""
+
+_compiled = functools.partial(jax.jit, inline=True)
+"""One program for a call outside of any, instead of one an operation; nothing within another."""
 
 
 def _sinc(squared: jax.Array) -> jax.Array:
@@ -32,10 +37,12 @@ def _cross(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
 
 
-def _normalise(vector: jax.Array, otherwise: jax.Array) -> jax.Array:
+def _normalise(
+    vector: jax.Array, otherwise: jax.Array, zero_below: float = _ZERO_BELOW
+) -> jax.Array:
     """`vector` at unit length, or `otherwise` (already of unit length) where it is zero."""
     squared = jnp.sum(vector * vector, axis=-1, keepdims=True)
-    zero = squared < _ZERO_BELOW
+    zero = squared < zero_below
     unit = jnp.where(zero, 0, vector) / jnp.sqrt(jnp.where(zero, 1, squared))
     return jnp.where(zero, otherwise, unit)
 
@@ -46,6 +53,11 @@ def _perpendicular(unit: jax.Array) -> jax.Array:
     axis = jax.nn.one_hot(jnp.argmin(jnp.abs(unit), axis=-1), 3, dtype=unit.dtype)
     across = _cross(unit, axis)
     return across / jnp.linalg.norm(across, axis=-1, keepdims=True)
+
+
+def _rounding(like: jax.Array) -> float:
+    """Squared length that the difference of two equal unit vectors may have by rounding."""
+    return (32 * float(jnp.finfo(like.dtype).eps)) ** 2
 
 
 def _unit_axis(like: jax.Array, axis: int) -> jax.Array:
@@ -60,6 +72,7 @@ def _cross_matrix(vector: jax.Array) -> jax.Array:
     return cross.reshape(*vector.shape, 3)
 
 
+@_compiled
 def matrix_from_axis_angle(axis_angle: jax.Array) -> jax.Array:
     """Rotation matrices of rotation vectors (Rodrigues' formula), exact at zero and beyond pi.
 
@@ -80,6 +93,7 @@ def matrix_from_axis_angle(axis_angle: jax.Array) -> jax.Array:
     return identity + sine * cross + versine * (outer - squared * identity)
 
 
+@_compiled
 def matrix_from_axis_angle_manopth(axis_angle: jax.Array) -> jax.Array:
     """Rotation matrices as the manopth layer of the PyTorch reference computes them.
 
@@ -102,6 +116,7 @@ def matrix_from_axis_angle_manopth(axis_angle: jax.Array) -> jax.Array:
     return jnp.eye(3, dtype=axis_angle.dtype) + 2 * (real[..., None] * cross + cross @ cross)
 
 
+@_compiled
 def axis_angle_from_matrix(matrix: jax.Array) -> jax.Array:
     """Rotation vectors of rotation matrices, angle in [0, pi].
 
@@ -149,6 +164,7 @@ def _columns(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
     return jnp.stack([x, y, z], axis=-1)
 
 
+@_compiled
 def matrix_from_6d(sixd: jax.Array) -> jax.Array:
     """Rotation whose first column is along the first vector (Gram-Schmidt; Zhou et al. 2019).
 
@@ -161,13 +177,14 @@ def matrix_from_6d(sixd: jax.Array) -> jax.Array:
       (..., 3, 3).
     """
     sixd = jnp.asarray(sixd)
-    first, second = sixd[..., :3], sixd[..., 3:]
-    x = _normalise(first, _unit_axis(first, 0))
+    x = _normalise(sixd[..., :3], _unit_axis(sixd[..., :3], 0))
+    second = _normalise(sixd[..., 3:], x)
     along = jnp.sum(x * second, axis=-1, keepdims=True) * x
-    y = _normalise(second - along, _perpendicular(x))
+    y = _normalise(second - along, _perpendicular(x), _rounding(x))
     return _columns(x, y, _cross(x, y))
 
 
+@_compiled
 def matrix_from_6d_robust(sixd: jax.Array) -> jax.Array:
     """Rotation that treats both vectors alike, as DIR's root rotation (manopth's robust form).
 
@@ -184,8 +201,8 @@ def matrix_from_6d_robust(sixd: jax.Array) -> jax.Array:
     x = _normalise(sixd[..., :3], _unit_axis(sixd[..., :3], 0))
     y = _normalise(sixd[..., 3:], _unit_axis(sixd[..., 3:], 1))
     across = _perpendicular(x)
-    middle = _normalise(x + y, across)
-    orthogonal = _normalise(x - y, across)
+    middle = _normalise(x + y, across, _rounding(x))
+    orthogonal = _normalise(x - y, across, _rounding(x))
     x = _normalise(middle + orthogonal, x)
     y = _normalise(middle - orthogonal, y)
     return _columns(x, y, _normalise(_cross(x, y), x))

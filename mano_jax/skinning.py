@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -187,17 +188,29 @@ def pose_hand(
     if transl is not None:
         arrays |= {"transl": (transl, (3,))}
     batch, values = _broadcast(arrays)
+    vertices, joints = _posed(hand, values, tip_vertices, root_joint, rotations)
+    return HandMesh(
+        vertices.reshape(*batch, constants.VERTICES, 3), joints.reshape(*batch, constants.JOINTS, 3)
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4), inline=True)
+def _posed(
+    hand: Hand,
+    values: dict[str, jax.Array],
+    tip_vertices: jax.Array,
+    root_joint: int | None,
+    rotations: str,
+) -> HandMesh:
+    """`pose_hand` for checked inputs with one batch dimension; one program when not within one."""
     finger_rotations = ROTATIONS[rotations](values["hand_pose"])
     matrices = jnp.concatenate([values["global_orient"][:, None], finger_rotations], axis=1)
     vertices, joints = _skin(hand, matrices, values["betas"])
     joints = _order_joints(joints, vertices[:, tip_vertices])
     move = 0 if root_joint is None else -joints[:, root_joint, None]
-    if transl is not None:
+    if "transl" in values:
         move = move + values["transl"][:, None]
-    vertices, joints = vertices + move, joints + move
-    return HandMesh(
-        vertices.reshape(*batch, constants.VERTICES, 3), joints.reshape(*batch, constants.JOINTS, 3)
-    )
+    return HandMesh(vertices + move, joints + move)
 
 
 def _broadcast(arrays: dict) -> tuple[tuple[int, ...], dict[str, jax.Array]]:
