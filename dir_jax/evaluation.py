@@ -16,8 +16,8 @@ from dir_jax.constants import LENGTH_SCALE
 from dir_jax.files import write_json
 from dir_jax.mean_hand import MeanHand
 from dir_jax.metrics import internet_errors
-from dir_jax.scoring import Scores, measured_hands, score_batch
-from dir_jax.table import SampleTable
+from dir_jax.samples import Samples
+from dir_jax.scoring import Scores, about_hands, measured_hands, score_batch
 from dir_jax.targets import normalise_images, pose_batch
 from dir_jax.totals import PCK_THRESHOLDS_MM
 from mano_jax.constants import SIDES
@@ -94,7 +94,7 @@ class Evaluation:
         if self._sharding is None:
             self._place(len(batch["image"]))
         arrays = jax.device_put({k: batch[k] for k in _DEVICE_ARRAYS}, self._sharding)
-        stages, distance, mean, annotated, prediction, truth = _evaluate_batch(
+        stages, about, mean, annotated, prediction, truth = _evaluate_batch(
             self.model, self.hands, self._variables, arrays, self._baseline
         )
         mask = np.asarray(batch["mask"]) > 0
@@ -108,7 +108,7 @@ class Evaluation:
         final.add_internet(annotated, mask, interacting)
         if mean is not None:
             self.mean_scores.add(mean, valid)
-        columns["hands_distance_mm"] = np.where(valid.all(-1), np.asarray(distance), np.nan)
+        columns |= about_hands(about, valid)
         if self._volumes:
             volumes = final.add_volumes("predicted", prediction, valid)
             columns["interpenetration_cm3"] = volumes
@@ -201,14 +201,14 @@ def evaluate(
       ValueError: there are no samples.
     """
     evaluation = Evaluation(model, variables, hands, baseline=baseline, volumes=volumes)
-    with SampleTable(table, identities) as rows:
+    with Samples(table, identities) as samples:
         for batch in batches:
             columns = evaluation.add(batch)
             real = np.asarray(batch["mask"]) > 0
-            rows.add(np.asarray(batch["index"])[real], {k: v[real] for k, v in columns.items()})
+            samples.add(np.asarray(batch["index"])[real], {k: v[real] for k, v in columns.items()})
             if progress is not None:
                 progress(int(real.sum()))
-    return evaluation.result()
+    return evaluation.result() | samples.summary()
 
 
 def write_evaluation(path: str | os.PathLike, result: dict[str, Any]) -> None:

@@ -84,12 +84,19 @@ class PredictionTable:
         """All samples in order as arrays of `size` rows; `mask` (size,) marks the real ones."""
         for start in range(0, len(self), size):
             indices = np.minimum(np.arange(start, start + size), len(self) - 1)
-            batch = {name: np.asarray(array[indices]) for name, array in self.predicted.items()}
+            batch = {name: _native(array[indices]) for name, array in self.predicted.items()}
             rows = self.rows[indices]
-            batch |= {name: np.asarray(array[rows]) for name, array in self.true.items()}
+            batch |= {name: _native(array[rows]) for name, array in self.true.items()}
             batch["index"] = indices
             batch["mask"] = np.arange(start, start + size) < len(self)
             yield batch
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """In this machine's byte order, and in float32 at least (half floats would cost millimetres)."""
+    if array.dtype.kind != "f":
+        return np.asarray(array)
+    return np.asarray(array, np.float64 if array.dtype.itemsize >= 8 else np.float32)
 
 
 def read_predictions(

@@ -12,8 +12,8 @@ import mano_jax
 from dir_jax.evaluation import Progress, report
 from dir_jax.metrics import WRIST, Hands, internet_errors
 from dir_jax.prediction_tables import PredictionTable, in_camera_space
-from dir_jax.scoring import Scores, measured_hands, score_batch
-from dir_jax.table import SampleTable
+from dir_jax.samples import Samples
+from dir_jax.scoring import Scores, about_hands, measured_hands, score_batch
 
 BATCH = 250
 """Samples at a time: a thousand are four batches of one compiled program."""
@@ -53,7 +53,7 @@ def score_predictions(
     meshes = "vertices_xyz" in table.predicted and "gt_vertices_xyz" in table.true
     scores = Scores(hands)
     absolute: bool | None = None
-    with jax.enable_x64(True), SampleTable(csv_path, table.sample_ids) as rows:
+    with jax.enable_x64(True), Samples(csv_path, table.sample_ids) as samples:
         for batch in table.batches(min(BATCH, len(table))):
             prediction = _hands(hands, batch, "", meshes)
             if absolute is None:
@@ -62,10 +62,10 @@ def score_predictions(
             truth = _hands(hands, batch, "gt_", meshes)
             columns = _add(scores, batch, prediction, truth, volumes and meshes)
             real = batch["mask"]
-            rows.add(batch["index"][real], {k: v[real] for k, v in columns.items()})
+            samples.add(batch["index"][real], {k: v[real] for k, v in columns.items()})
             if progress is not None:
                 progress(int(real.sum()))
-    return report(scores, hands)
+    return report(scores, hands) | samples.summary()
 
 
 def _placed(prediction: Hands, offset: np.ndarray | None, absolute: bool) -> Hands:
@@ -87,9 +87,9 @@ def _add(
     """Adds one batch to the scores; returns its columns of the per-sample table."""
     mask = batch["mask"]
     valid = batch.get("hand_valid", np.ones((len(mask), 2), bool)).astype(bool) & mask[:, None]
-    errors, distance = score_batch(prediction, truth, batch.get("camera"))
+    errors, about = score_batch(prediction, truth, batch.get("camera"))
     columns = scores.add(errors, valid)
-    columns["hands_distance_mm"] = np.where(valid.all(-1), np.asarray(distance), np.nan)
+    columns |= about_hands(about, valid)
     if volumes:
         columns["true_interpenetration_cm3"] = scores.add_volumes("true", truth, valid)
         if prediction.offset is not None:

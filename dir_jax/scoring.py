@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import mano_jax
+from dir_jax.breakdown import silhouette_overlap
 from dir_jax.interpenetration import intersection_volume_cm3
 from dir_jax.metrics import (
     MILLIMETRES,
@@ -36,8 +37,8 @@ def measured_hands(
 @jax.jit
 def score_batch(
     prediction: Hands, truth: Hands, camera: jax.Array | None
-) -> tuple[dict[str, Errors], jax.Array]:
-    """Errors of B samples under every protocol, and the true hands' distance.
+) -> tuple[dict[str, Errors], dict[str, jax.Array]]:
+    """Errors of B samples under every protocol, and what makes a sample hard.
 
     Args:
       prediction: predicted hands.
@@ -45,11 +46,15 @@ def score_batch(
       camera: (B, 3, 3) or None.
 
     Returns:
-      errors by protocol, and (B,) the smallest distance in mm between points of the two true hands
-      (vertices, or joints where there are none).
+      errors by protocol, and columns (B,) about the true hands: `hands_distance_mm`, the smallest
+      distance between their vertices (joints where there are none), and with vertices and camera
+      `silhouette_overlap` (see `breakdown.silhouette_overlap`).
     """
     points = truth.joints_xyz if truth.vertices_xyz is None else truth.vertices_xyz
-    return all_errors(prediction, truth, camera), nearest_mm(points)
+    about = {"hands_distance_mm": nearest_mm(points)}
+    if truth.vertices_xyz is not None and camera is not None:
+        about["silhouette_overlap"] = silhouette_overlap(truth.vertices_xyz, camera)
+    return all_errors(prediction, truth, camera), about
 
 
 def nearest_mm(points_xyz: jax.Array) -> jax.Array:
@@ -157,3 +162,9 @@ def sample_columns(protocol: str, errors: Errors, hand_valid: np.ndarray) -> dic
     if errors.root_mm is not None:
         columns[f"{protocol}_mrrpe_mm"] = np.where(valid.all(-1), errors.root_mm, np.nan)
     return columns
+
+
+def about_hands(about: dict[str, jax.Array], hand_valid: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of `score_batch` about the true hands; NaN where one of them does not count."""
+    both = np.asarray(hand_valid, bool).all(-1)
+    return {name: np.where(both, np.asarray(value), np.nan) for name, value in about.items()}

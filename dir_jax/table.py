@@ -60,10 +60,14 @@ class SampleTable(contextlib.AbstractContextManager):
     def _identity(self, index: int) -> list[Any]:
         if self._identities is None:
             return []
-        identity = self._identities[index]
-        if isinstance(identity, str):
-            return [identity, *[""] * (len(IDENTITY) - 1)]
-        return [getattr(identity, name) for name in IDENTITY]
+        return identity_row(self._identities[index])
+
+
+def identity_row(identity: Any) -> list[Any]:
+    """Values of `IDENTITY`; a bare name is the file's."""
+    if isinstance(identity, str):
+        return [identity, *[""] * (len(IDENTITY) - 1)]
+    return [getattr(identity, name) for name in IDENTITY]
 
 
 def _number(value: float) -> str:

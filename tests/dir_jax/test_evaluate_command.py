@@ -134,6 +134,15 @@ def test_internet_protocol_and_invalid_hands(tmp_path, toy_folder, arrays):
     assert internet["all_mpjpe_mm"] == pytest.approx(unscaled["mpjpe_mm"], abs=1e-6)
 
 
+@pytest.mark.parametrize(("kind", "tolerance"), [(">f8", 1e-6), ("<f4", 1e-2), ("<f2", 2.0)])
+def test_other_number_formats(tmp_path, toy_folder, arrays, golden, kind, tolerance):
+    centred = arrays["vertices_xyz"].astype(kind)
+    status, result = run(tmp_path, toy_folder, p={**arrays, "vertices_xyz": centred})
+    assert status == 0
+    expected = float(golden["wrist_scaled/mpjpe"])
+    assert result["wrist_scaled"]["mpjpe_mm"] == pytest.approx(expected, abs=tolerance)
+
+
 def bad(arrays, **changes):
     return {k: v for k, v in {**arrays, **changes}.items() if v is not None}
 

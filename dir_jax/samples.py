@@ -1,0 +1,65 @@
+"""What an evaluation keeps of every sample: its row in the table, intervals, groups."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dir_jax.bootstrap import Bootstrap
+from dir_jax.breakdown import Breakdown
+from dir_jax.metrics import PROTOCOLS
+from dir_jax.table import SampleTable
+from dir_jax.totals import HAND_METRICS
+from mano_jax.constants import SIDES
+
+
+class Samples(contextlib.AbstractContextManager):
+    """Takes the per-sample columns of an evaluation, batch by batch.
+
+    Args:
+      path: CSV file for the table, or None.
+      identities: identities by sample index (see `table.SampleTable`), or None.
+    """
+
+    def __init__(self, path: str | os.PathLike | None, identities: Sequence[Any] | None = None):
+        self._identities = identities
+        self._table = SampleTable(path, identities)
+        self._bootstrap, self._breakdown = Bootstrap(), Breakdown()
+
+    def __enter__(self) -> Samples:
+        self._table.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._table.__exit__(*error)
+
+    def add(self, indices: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+        """Adds real samples: their numbers (n,) and columns (n,) each."""
+        if not len(indices):
+            return
+        self._table.add(indices, columns)
+        self._bootstrap.add(int(indices[0]), columns)
+        cameras = None
+        if self._identities is not None:
+            found = [self._identities[index] for index in indices.tolist()]
+            cameras = [getattr(identity, "camera_name", "") for identity in found]
+        self._breakdown.add(columns, cameras if cameras and any(cameras) else None)
+
+    def summary(self) -> dict[str, Any]:
+        """Intervals (`confidence_95`) and groups, for `evaluation.json`."""
+        intervals: dict[str, Any] = {}
+        for protocol in PROTOCOLS:
+            names = {
+                f"{metric}_{unit}": [f"{protocol}_{metric}_{side}_{unit}" for side in SIDES]
+                for metric, unit in HAND_METRICS.items()
+            }
+            names["mrrpe_mm"] = [f"{protocol}_mrrpe_mm"]
+            intervals[protocol] = {
+                key: self._bootstrap.interval(*columns) for key, columns in names.items()
+            }
+        intervals["interpenetration_cm3"] = self._bootstrap.interval("interpenetration_cm3")
+        return {"confidence_95": intervals, **self._breakdown.summary()}
