@@ -41,7 +41,7 @@ class GraphConvolution(nn.Module):
 
     Attributes:
       features: width.
-      shared: weights shared over the joints (paper) instead of one pair per joint (released).
+      shared: weights shared over the joints (SemGCN) instead of one pair per joint (released).
       axis_name: see `BatchNorm`.
       dtype: arithmetic type, None to follow the input.
     """

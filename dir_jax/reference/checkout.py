@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
@@ -108,7 +109,10 @@ def _imports(folder: pathlib.Path, hands: HandPair) -> Iterator[None]:
 
 @contextlib.contextmanager
 def on_cpu() -> Iterator[None]:
-    """`.cuda()` does nothing and `.float()` means the default dtype, so float64 stays float64."""
+    """`.cuda()` does nothing and `.float()` means the default dtype, so float64 stays float64.
+
+    The reference's warnings about its own age are silenced.
+    """
     import torch
 
     def same(self, *_, **__):
@@ -118,6 +122,7 @@ def on_cpu() -> Iterator[None]:
         return self.to(torch.get_default_dtype())
 
     with (
+        warnings.catch_warnings(action="ignore"),
         mock.patch.object(torch.Tensor, "cuda", same),
         mock.patch.object(torch.nn.Module, "cuda", same),
         mock.patch.object(torch.Tensor, "float", default),
