@@ -93,7 +93,7 @@ class PredictionTable:
 
 
 def _native(array: np.ndarray) -> np.ndarray:
-    """In this machine's byte order, and in float32 at least (half floats would cost millimetres)."""
+    """In this machine's byte order, and float32 at least: half floats cost millimetres."""
     if array.dtype.kind != "f":
         return np.asarray(array)
     return np.asarray(array, np.float64 if array.dtype.itemsize >= 8 else np.float32)
