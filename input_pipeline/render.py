@@ -82,7 +82,8 @@ def rasterise(
     """Values of the nearest surface at every pixel centre, interpolated in 3D.
 
     Args:
-      meshes: as in `render_meshes`, but with any number C of values at a vertex, within 0..1.
+      meshes: as in `render_meshes`, but with any number C of values at a vertex, within 0..1; with
+        C = 0 only the depth is found.
       camera: (3, 3) intrinsics in pixels.
       size: (height, width).
       background: (h, w, C) where nothing is drawn; zero when None.
@@ -114,20 +115,34 @@ def rasterise(
     settings = cv2.TriangleRasterizeSettings()
     settings.setShadingType(cv2.RASTERIZE_SHADING_SHADED)
     settings.setCullingMode(CULLING[cull])
-    for start in range(0, channels, CHANNELS_PER_PASS):
-        take = min(CHANNELS_PER_PASS, channels - start)
-        colours = np.zeros((len(points), CHANNELS_PER_PASS), np.float32)
-        colours[:, :take] = values[:, start : start + take]
-        layer = np.zeros((*size, CHANNELS_PER_PASS), np.float32)
-        layer[..., :take] = picture[..., start : start + take]
-        depth = np.full(size, far, np.float32)
-        cv2.triangleRasterize(
-            points[:, None], faces[:, None], colours[:, None], layer, depth,
-            np.eye(4, dtype=np.float32), math.pi / 2, near, far, settings,
-        )  # fmt: skip
-        picture[..., start : start + take] = layer[..., :take]
+    view = (np.eye(4, dtype=np.float32), math.pi / 2, near, far, settings)
+    depth = _draw(points[:, None], faces[:, None], values, picture, view)
     depth[depth > 0.75 * far] = np.inf
     return picture, depth
+
+
+def _draw(
+    points: np.ndarray, faces: np.ndarray, values: np.ndarray, picture: np.ndarray, view: tuple
+) -> np.ndarray:
+    """Draws values (V, C) into picture (h, w, C), three at a time; returns OpenCV's depth."""
+    far = view[3]
+    depth = np.full(picture.shape[:2], far, np.float32)
+    channels = picture.shape[2]
+    if not channels:
+        cv2.triangleRasterizeDepth(points, faces, depth, *view)
+    for start in range(0, channels, CHANNELS_PER_PASS):
+        take = slice(start, min(start + CHANNELS_PER_PASS, channels))
+        colours, layer = values[:, take], picture[..., take]
+        missing = CHANNELS_PER_PASS - colours.shape[1]
+        if missing:
+            colours = np.pad(colours, ((0, 0), (0, missing)))
+            layer = np.pad(layer, ((0, 0), (0, 0), (0, missing)))
+        layer, colours = np.ascontiguousarray(layer), np.ascontiguousarray(colours)
+        depth[:] = far
+        cv2.triangleRasterize(points, faces, colours[:, None], layer, depth, *view)
+        if not np.may_share_memory(layer, picture):
+            picture[..., take] = layer[..., : CHANNELS_PER_PASS - missing]
+    return depth
 
 
 def vertex_normals(vertices_xyz: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -12,35 +12,29 @@ arguments give the same bytes, whatever the number of processes.
 from __future__ import annotations
 
 import argparse
+import collections
+import concurrent.futures
 import contextlib
-import itertools
 import multiprocessing
 import os
 import pathlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import cv2
-import numpy as np
 
-from input_pipeline.synthetic.anatomy import anatomy
-from input_pipeline.synthetic.frame import (
-    FrameResult,
-    FrameTask,
-    HandModel,
-    PosedHand,
-    make_frame,
-)
-from input_pipeline.synthetic.gestures import POSTURES, finger_pose
+from input_pipeline.synthetic.frame import make_frame
 from input_pipeline.synthetic.layout import Annotations
-from input_pipeline.synthetic.plan import SPLITS, FramePlan, plan_split
+from input_pipeline.synthetic.plan import SPLITS, plan_split
+from input_pipeline.synthetic.posing import hand_models, posed_tasks
+from input_pipeline.synthetic.types import FrameResult, FrameTask, HandModel
 
-# mano_jax is imported inside functions: drawing processes import this module and need no jax.
+# mano_jax is imported in functions: drawing processes import this module and need no jax.
 
-POSED_AT_ONCE = 64
-"""Frames posed in one call; a fixed number, so that one compiled program serves all."""
+AHEAD = 6
+"""Frames handed to each drawing process before the first of them is awaited."""
 
 _models: dict[str, HandModel] = {}
 """A drawing process's hands."""
@@ -48,70 +42,6 @@ _models: dict[str, HandModel] = {}
 
 class SynthesisError(ValueError):
     """Something asked of the program that it cannot do; the message is one plain line."""
-
-
-def hand_models(pair) -> dict[str, HandModel]:
-    """What drawing needs of a `mano_jax.HandPair`, by side."""
-    from mano_jax import rest_joints, tip_indices
-
-    models = {}
-    for side in ("left", "right"):
-        hand = pair[side]
-        joints = np.asarray(rest_joints(hand, np.zeros(10, np.float32)), np.float64)
-        template = np.asarray(hand.v_template, np.float64)
-        tips = template[tip_indices(side, "intaghand")]
-        models[side] = HandModel(
-            side, np.asarray(hand.faces), template, joints, tips, anatomy(joints, tips, side)
-        )
-    return models
-
-
-def posed_tasks(
-    plans: Iterable[FramePlan], pair, models: dict[str, HandModel], folder: pathlib.Path
-) -> Iterator[FrameTask]:
-    """Poses the planned frames' fingers, some frames at a time.
-
-    Args:
-      plans: from `plan_split`.
-      pair: the `mano_jax.HandPair`.
-      models: from `hand_models`.
-      folder: the split's image folder.
-
-    Yields:
-      tasks for `make_frame`, in the plans' order.
-    """
-    plans = iter(plans)
-    while some := list(itertools.islice(plans, POSED_AT_ONCE)):
-        hands = {side: _pose(side, some, pair[side], models[side]) for side in models}
-        for index, plan in enumerate(some):
-            yield FrameTask(
-                plan.capture, plan.sequence, plan.number, plan.hand_type, plan.meeting,
-                plan.exchanged, plan.numbers, {side: hands[side][index] for side in hands},
-                plan.views, plan.seed, str(folder),
-            )  # fmt: skip
-
-
-def _pose(side: str, plans: list[FramePlan], hand, model: HandModel) -> list[PosedHand]:
-    """One side's hands of some frames, root at rest."""
-    import jax
-
-    from mano_jax import pose_hand
-
-    rotations = [
-        finger_pose(model.anatomy, POSTURES[plan.postures[side]], plan.pose_numbers[side])
-        for plan in plans
-    ]
-    padding = POSED_AT_ONCE - len(plans)
-    pose = np.pad(np.array(rotations, np.float32), ((0, padding), (0, 0), (0, 0)))
-    betas = np.array([plan.capture.betas for plan in plans], np.float32)
-    betas = np.pad(betas, ((0, padding), (0, 0)))
-    root = np.broadcast_to(np.eye(3, dtype=np.float32), (POSED_AT_ONCE, 3, 3))
-    posed = jax.jit(pose_hand, static_argnames="tips")(hand, root, pose, betas, tips="intaghand")
-    vertices, joints = np.asarray(posed.vertices, float), np.asarray(posed.joints, float)
-    without_mean = pose.reshape(-1, 45).astype(float) - np.asarray(hand.hands_mean)
-    return [
-        PosedHand(vertices[i], joints[i], joints[i, 0], without_mean[i]) for i in range(len(plans))
-    ]
 
 
 def _start_process(models: dict[str, HandModel]) -> None:
@@ -137,10 +67,20 @@ def _results(tasks: Iterator[FrameTask], models: dict, workers: int) -> Iterator
     single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     # Not forked: the posing has started jax's threads here, which a fork would leave broken.
     context = multiprocessing.get_context("spawn")
-    with _environment(single):
-        pool = context.Pool(workers, _start_process, (models,))
-    with pool:
-        yield from pool.imap(_draw, tasks, chunksize=2)
+    with (
+        _environment(single),
+        concurrent.futures.ProcessPoolExecutor(workers, context, _start_process, (models,)) as pool,
+    ):
+        waiting = collections.deque()
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(_draw, task))
+                if len(waiting) >= AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
@@ -208,7 +148,7 @@ def synthesize(
 
 def _write_split(folder, split, plans, pair, models, workers, bar) -> None:
     annotations = Annotations()
-    tasks = posed_tasks(plans, pair, models, folder / "images" / split)
+    tasks = posed_tasks(plans, pair, models, str(folder / "images" / split))
     for result in _results(tasks, models, workers):
         annotations.add(result)
         bar.update(len(result.pictures))

@@ -7,9 +7,10 @@ import json
 import pathlib
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from input_pipeline.synthetic.frame import FrameResult, PlacedHand, wrist_rotvec
 from input_pipeline.synthetic.studio import Camera, Capture
+from input_pipeline.synthetic.types import FrameResult, PlacedHand
 
 FILE_ORDER = (4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17, 0)
 """The files' order of a hand's joints, in numbers of ours: fingers from tip to base, wrist last."""
@@ -99,7 +100,7 @@ def mano_entry(result: FrameResult, side: str) -> dict | None:
     if side not in result.placed:
         return None
     placed = result.placed[side]
-    pose = np.concatenate([wrist_rotvec(placed.rotation), result.task.hands[side].pose])
+    pose = np.concatenate([Rotation.from_matrix(placed.rotation).as_rotvec(), placed.pose])
     return {
         "pose": _rounded(pose, 7),
         "shape": _rounded(result.task.capture.betas, 6),

@@ -58,7 +58,7 @@ def lamp_views(
     views = []
     for light in lights:
         rotation, eye = look_along(-light, 0.0), middle + DISTANCE * light
-        meshes = [((v - eye) @ rotation.T, f, np.zeros((len(v), 1))) for v, f in occluders]
+        meshes = [((v - eye) @ rotation.T, f, np.zeros((len(v), 0))) for v, f in occluders]
         _, depth = rasterise(meshes, camera, (MAP_SIDE, MAP_SIDE))
         views.append(LampView(light, eye, rotation, depth))
     return views

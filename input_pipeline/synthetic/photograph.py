@@ -11,6 +11,7 @@ from input_pipeline.render import rasterise
 from input_pipeline.synthetic.backdrop import backdrop
 from input_pipeline.synthetic.light import gloss
 from input_pipeline.synthetic.studio import CLOTH_SPAN, Camera, Capture
+from input_pipeline.synthetic.studio import cloth as cloth_tile
 
 SUPERSAMPLE = 2
 HEADROOM = 0.5
@@ -71,24 +72,31 @@ def photograph(
     intrinsics = np.diag([SUPERSAMPLE, SUPERSAMPLE, 1]) @ camera.matrix
     seen = [camera.see(part.vertices) for part in parts]
     meshes = [
-        (points, part.faces, _light_to(part, capture, camera))
+        (points, _drawn_faces(part), _light_to(part, capture, camera))
         for points, part in zip(seen, parts, strict=True)
     ]
     linear, depth = rasterise(meshes, intrinsics, fine, cull="back")
     cloth = [
-        (points, part.faces, part.cloth / CLOTH_REACH + 0.5)
+        (points, _drawn_faces(part), part.cloth / CLOTH_REACH + 0.5)
         for points, part in zip(seen, parts, strict=True)
         if part.cloth is not None
     ]
     if cloth:
         place, cloth_depth = rasterise(cloth, intrinsics, fine, cull="back")
-        _dye(linear, place, cloth_depth < depth + SAME_DEPTH, capture.cloth)
+        _dye(linear, place, cloth_depth < depth + SAME_DEPTH, cloth_tile(capture.seed))
     covered = np.isfinite(depth).astype(np.float32)
     linear = cv2.resize(linear, camera.size[::-1], interpolation=cv2.INTER_AREA) / HEADROOM
     covered = cv2.resize(covered, camera.size[::-1], interpolation=cv2.INTER_AREA)
     behind = backdrop(capture.backdrop, camera.size, generator, LAMP_TINT)
     picture = linear + behind * (1 - covered[..., None])
     return develop(picture, linear[covered > 0.5], camera, generator)
+
+
+def _drawn_faces(part: Lit) -> np.ndarray:
+    """Skin is closed and shows its outside; one can look into a sleeve."""
+    if part.cloth is None:
+        return part.faces
+    return np.concatenate([part.faces, part.faces[:, ::-1]])
 
 
 def _light_to(part: Lit, capture: Capture, camera: Camera) -> np.ndarray:
@@ -131,7 +139,7 @@ def develop(
       (h, w, 3) uint8.
     """
     bright = np.percentile(person[::7], 85) if len(person) else 0.2
-    wanted = generator.uniform(0.22, 0.55)
+    wanted = generator.uniform(0.22, 0.48)
     # Cameras expose for the scene only in part: dark skin stays darker than light skin.
     picture = linear * camera.balance.astype(np.float32) * (wanted * bright**-0.65 * 0.3**-0.35)
     blur = generator.uniform(0.35, 0.8)

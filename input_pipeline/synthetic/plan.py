@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from input_pipeline.synthetic import gestures, interaction
+from input_pipeline.synthetic.meetings import MEETINGS
 from input_pipeline.synthetic.studio import Capture, capture
 
 SPLITS = ("train", "val", "test")
@@ -22,7 +23,7 @@ SHARED = 0.45
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FramePlan:
-    """A frame before its hands are posed; the fields are those of `frame.FrameTask`.
+    """A frame before its hands are posed; the fields are those of `types.FrameTask`.
 
     `postures` and `pose_numbers` ((20,) normal numbers) are by side.
     """
@@ -69,7 +70,7 @@ def _plan_capture(
 ) -> Iterator[FramePlan]:
     generator = np.random.default_rng((*one.seed, 1))
     number, sequence, left_over = int(generator.integers(400, 3000)), 0, pictures
-    meetings = _shuffled_cycle(list(interaction.MEETINGS), generator)
+    meetings = _shuffled_cycle(list(MEETINGS), generator)
     while left_over > 0:
         meeting = next(meetings)
         hand_type = "interacting"
@@ -97,7 +98,7 @@ def _plan_sequence(
     one: Capture, sequence: int, meeting: str, hand_type: str, generator: np.random.Generator
 ) -> list[FramePlan]:
     exchanged = bool(generator.random() < 0.5)
-    pairs = interaction.MEETINGS[meeting].postures
+    pairs = MEETINGS[meeting].postures
     roles = pairs[generator.integers(len(pairs))]
     postures = dict(zip(("left", "right") if exchanged else ("right", "left"), roles, strict=True))
     if hand_type == "interacting":

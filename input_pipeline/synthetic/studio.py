@@ -7,6 +7,7 @@ cameras about a metre from the hands, colour ones named 400... and grey ones 410
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ BACKDROPS = ("lamps", "lamps", "lamps", "dark", "gradient", "blobs", "grain")
 """Kinds of background, each as often as it is named."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Camera:
     """One camera: X_camera = rotation @ (X_world - position).
 
@@ -70,7 +71,7 @@ class Camera:
         return seen[..., :2] / seen[..., 2:] * self.focal + self.princpt
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Capture:
     """What stays the same while one person is recorded.
 
@@ -81,7 +82,6 @@ class Capture:
       betas: (10,) of both hands.
       skin: (3,) linear albedo.
       red: how much redder palms and knuckles are.
-      cloth: (n, n, 3) linear albedo of the clothes, a tile of `CLOTH_SPAN` metres.
       bare: share of the forearm that no sleeve covers; 1 or more for none.
       girth: factor on the forearm's thickness.
       shoulders: (3,) world, metres.
@@ -99,7 +99,6 @@ class Capture:
     betas: np.ndarray
     skin: np.ndarray
     red: float
-    cloth: np.ndarray
     bare: float
     girth: float
     shoulders: np.ndarray
@@ -130,7 +129,6 @@ def capture(number: int, subject: int, seed: tuple[int, ...], cameras: int = 12)
         betas=np.clip(generator.normal(0, 0.8, 10), -2, 2).round(6),
         skin=skin,
         red=float(generator.uniform(0.5, 1.2)),
-        cloth=cloth(generator),
         bare=float(generator.choice([0.25, 0.45, 0.7, 1.0, 1.0])),
         girth=float(generator.uniform(0.2, 1.0)),
         shoulders=MIDDLE + [0, -0.36, 0.33] + generator.normal(0, 0.02, 3),
@@ -178,8 +176,14 @@ def look_along(ahead: np.ndarray, roll: float) -> np.ndarray:
     return Rotation.from_euler("z", roll, degrees=True).as_matrix() @ upright
 
 
-def cloth(generator: np.random.Generator, side: int = 256) -> np.ndarray:
-    """One tile (side, side, 3) of linear albedo: plain, striped, checked or printed cloth."""
+@functools.lru_cache(maxsize=16)
+def cloth(seed: tuple[int, ...], side: int = 256) -> np.ndarray:
+    """Clothes of the capture with this seed: plain, striped, checked or printed.
+
+    Returns:
+      (side, side, 3) linear albedo, one tile of `CLOTH_SPAN` metres.
+    """
+    generator = np.random.default_rng((*seed, 5))
 
     def dye() -> np.ndarray:
         hsv = np.float32([[[generator.uniform(0, 360), generator.uniform(0, 0.7) ** 1.3,

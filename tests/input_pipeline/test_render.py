@@ -128,6 +128,9 @@ def test_more_than_three_values_at_a_vertex():
     again, _ = render.rasterise([(vertices, faces, values[:, 5:])], CAMERA, SIZE)
     np.testing.assert_array_equal(picture[..., 5:], again)
     assert not picture[np.isinf(depth)].any()
+    nothing, same = render.rasterise([(vertices, faces, values[:, :0])], CAMERA, SIZE)
+    assert nothing.shape == (*SIZE, 0)
+    np.testing.assert_array_equal(same, depth)
 
 
 def test_triangles_reaching_behind_the_camera_are_left_out():
