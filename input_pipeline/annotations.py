@@ -21,6 +21,15 @@ _POSE = 48
 # What an entry of the wrong form raises while it is taken apart.
 BAD_ENTRY = (KeyError, TypeError, ValueError, OverflowError, IndexError)
 
+# Beyond these (pixels, millimetres; radians, metres) numbers are damage, and would overflow later.
+LIMIT = 1e6
+MANO_LIMIT = 1e3
+
+
+def within(values: np.ndarray, limit: float = LIMIT) -> bool:
+    """Whether all values are finite and below the limit in size."""
+    return bool((np.abs(values) < limit).all())
+
 
 def annotation_path(source: pathlib.Path, split: str, kind: str) -> pathlib.Path:
     """Path of one file; kind is data, camera, joint_3d or MANO_NeuralAnnot."""
@@ -51,8 +60,8 @@ def _camera(tables: dict, name: str) -> Camera:
     position = np.array(tables["campos"][name], np.float64).reshape(3)
     focal = np.array(tables["focal"][name], np.float64).reshape(2)
     centre = np.array(tables["princpt"][name], np.float64).reshape(2)
-    if not all(np.isfinite(part).all() for part in (rotation, position, focal, centre)):
-        raise ValueError("numbers that are not finite")
+    if not all(within(part) for part in (rotation, position, focal, centre)):
+        raise ValueError("numbers that are not finite or absurd")
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
         raise ValueError("camrot is no rotation")
     if focal.min() <= 0:
@@ -92,7 +101,7 @@ def read_joints(path: pathlib.Path, tally: Tally) -> JointTable:
         except (*BAD_ENTRY, AttributeError):
             tally.add(Trouble.JOINTS_MALFORMED, where)
             continue
-        flags &= np.isfinite(points).all(-1)
+        flags &= (np.abs(points) < LIMIT).all(-1)  # false for NaN
         table.row[capture, frame] = len(world)
         world.append(np.where(flags[:, None], points, 0.0))
         valid.append(flags)
@@ -153,7 +162,7 @@ def _hand(entry: object, side: str) -> tuple[np.ndarray, Trouble | None]:
     values = np.concatenate(parts)
     if not np.isfinite(values).all():
         return nothing, Trouble.MANO_NOT_FINITE
-    return values, None
+    return (values, None) if within(values, MANO_LIMIT) else (nothing, Trouble.MANO_MALFORMED)
 
 
 def _frames(path: pathlib.Path, tally: Tally, malformed: Trouble):

@@ -19,7 +19,7 @@ from input_pipeline import inspection
 from input_pipeline.inspection import SplitReport, inspect_split
 from input_pipeline.shards import write_text
 from input_pipeline.sources import layout, splits_present
-from input_pipeline.troubles import SourceError, Tally
+from input_pipeline.troubles import SourceError, Tally, printable
 from input_pipeline.workers import available_cores
 
 _SAMPLE = 2000
@@ -145,9 +145,9 @@ def table(report: SplitReport) -> list[str]:
         known = inspection.OFFICIAL_INTERACTING.get(report.split)
         lines.append(_row(count, f"  {hand_type}", known if hand_type == "interacting" else None))
     if report.captures:
-        lines.append(f"  captures: {' '.join(report.captures)}")
+        lines.append(f"  captures: {printable(' '.join(report.captures))}")
     if report.missing_folders:
-        shown = ", ".join(report.missing_folders[:4])
+        shown = printable(", ".join(report.missing_folders[:4]))
         more = len(report.missing_folders) - 4
         lines.append(f"  image folders missing: {shown}{f' and {more} more' if more > 0 else ''}")
     lines += _troubles("in the annotations", report.tally)

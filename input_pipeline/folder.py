@@ -26,7 +26,7 @@ import pathlib
 
 import numpy as np
 
-from input_pipeline.annotations import BAD_ENTRY
+from input_pipeline.annotations import BAD_ENTRY, within
 from input_pipeline.crop import square_around_box
 from input_pipeline.frames import Camera, Frame, Selection, wanted_hands
 from input_pipeline.json_files import iterate_arrays
@@ -110,8 +110,8 @@ def _frame(folder: str, entry: dict, number: int) -> Frame:
         x, y = square[:2]
         intrinsics = [[_NOMINAL_FOCAL, 0, x], [0, _NOMINAL_FOCAL, y], [0, 0, 1]]
     intrinsics = np.array(intrinsics, np.float64).reshape(3, 3)
-    if not np.isfinite(intrinsics).all():
-        raise ValueError("camera")
+    if not within(intrinsics) or not within(square):
+        raise ValueError("camera or box")
     joints, valid = _joints(entry.get("joints_xyz") or (None, None))
     frame_number = int(entry.get("frame", number))
     if abs(frame_number) >= 1 << 62:
@@ -144,5 +144,5 @@ def _joints(hands) -> tuple[np.ndarray, np.ndarray]:
         for joint, point in enumerate(points):
             if point is not None:
                 joints[side, joint] = np.array(point, np.float64).reshape(3)
-                valid[side, joint] = np.isfinite(joints[side, joint]).all()
+                valid[side, joint] = within(joints[side, joint])
     return np.where(valid[..., None], joints, 0.0), valid

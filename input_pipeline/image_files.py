@@ -39,6 +39,10 @@ def safe_path(folder: str | os.PathLike, name: object) -> pathlib.Path:
     """
     if not isinstance(name, str) or not name or "\0" in name or "\\" in name:
         raise FrameTrouble(Trouble.UNSAFE_PATH, repr(name))
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # half a surrogate pair: no file is called that
+        raise FrameTrouble(Trouble.UNSAFE_PATH, repr(name)) from None
     relative = pathlib.PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts:
         raise FrameTrouble(Trouble.UNSAFE_PATH, name)

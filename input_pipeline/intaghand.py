@@ -19,7 +19,7 @@ import re
 
 import numpy as np
 
-from input_pipeline.annotations import BAD_ENTRY
+from input_pipeline.annotations import BAD_ENTRY, LIMIT, MANO_LIMIT, within
 from input_pipeline.frames import Camera, Frame, HandFit, Selection
 from input_pipeline.records import CROP_SIZE
 from input_pipeline.troubles import FrameTrouble, Tally, Trouble
@@ -124,6 +124,8 @@ def _array(values: dict, name: str, shape: tuple[int, ...], reason: Trouble) -> 
     if not np.isfinite(array).all():
         finite = Trouble.MANO_NOT_FINITE if reason is Trouble.MANO_MALFORMED else reason
         raise FrameTrouble(finite, name)
+    if not within(array, MANO_LIMIT if reason is Trouble.MANO_MALFORMED else LIMIT):
+        raise FrameTrouble(reason, f"{name}: absurdly large")
     return array
 
 

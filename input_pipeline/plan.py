@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from input_pipeline import crop
+from input_pipeline.annotations import within
 from input_pipeline.camera_space import CameraHands, crop_points, hands_in_camera
 from input_pipeline.frames import Frame, Selection, wanted_hands
 from input_pipeline.records import Record
@@ -23,6 +24,8 @@ from mano_jax import HandPair
 SMALL_SHARE = 20
 # A hand nearer than this to the camera's plane is no photograph of a hand.
 _MIN_DEPTH = 0.05
+# Half side of the smallest crop with anything in it, pixels of the photo.
+_MIN_HALF_SIDE = 2.0
 
 
 class Reader(Protocol):
@@ -96,6 +99,8 @@ def _template(
             square = crop.square_around(crop.project(intrinsics, points))
         except ValueError as error:
             raise FrameTrouble(Trouble.OUTSIDE_PHOTO, str(error)) from None
+    if not (within(square) and square[2] > _MIN_HALF_SIDE):
+        raise FrameTrouble(Trouble.OUTSIDE_PHOTO, f"square {square}")
     clear = valid[:, None]
     return Record(
         image=b"",

@@ -21,7 +21,7 @@ from input_pipeline import dataset, shards
 from input_pipeline.dataset import SPLITS, shard_name
 from input_pipeline.dataset_writer import write_metadata
 from input_pipeline.frames import Selection
-from input_pipeline.troubles import SourceError, Trouble
+from input_pipeline.troubles import SourceError, Trouble, printable
 from mano_jax.constants import SIDES
 
 STATE_FILE = "prepare.json"
@@ -162,8 +162,7 @@ def write_dropped(path: str | os.PathLike, dropped: list[tuple[str, str]]) -> No
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file_name", "reason"])
-    # A file name out of a hostile annotation may hold half a surrogate pair.
-    writer.writerows([name.encode("utf-8", "replace").decode(), why] for name, why in dropped)
+    writer.writerows([printable(name), reason] for name, reason in dropped)
     shards.write_text(pathlib.Path(path), text.getvalue())
 
 

@@ -129,7 +129,7 @@ def serialize(record: Record) -> bytes:
     for name, field in FIELDS.items():
         value = getattr(record, name)
         if field.dtype is object:
-            feature[name].bytes_list.value.append(value.encode())
+            feature[name].bytes_list.value.append(value.encode("utf-8", "replace"))
             continue
         array = np.asarray(value)
         if array.shape != field.shape:

@@ -81,6 +81,14 @@ _MEANINGS = {
 }
 
 
+def printable(text: str) -> str:
+    """The text with control characters and half surrogate pairs replaced by question marks.
+
+    Names come out of files that anyone may have written; terminals and CSV files get these.
+    """
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 class FrameTrouble(Exception):
     """Raised for one frame that cannot be used; `reason` is its `Trouble`."""
 
@@ -103,7 +111,7 @@ class Tally:
         self.counts[reason] += count
         known = self.examples.setdefault(reason, [])
         if len(known) < self._keep:
-            known.append(example)
+            known.append(printable(example))
 
     def merge(self, other: Tally) -> None:
         """Adds another tally's counts and examples to this one."""

@@ -13,17 +13,25 @@ from hypothesis import strategies as st
 from input_pipeline.frames import Frame
 from input_pipeline.image_files import safe_path
 from input_pipeline.interhand import InterhandSplit
+from input_pipeline.plan import plan_shard
+from input_pipeline.records import deserialize, serialize
 from input_pipeline.troubles import FrameTrouble, SourceError
+from tests.input_pipeline import raw_data
 from tests.input_pipeline.raw_data import write_raw
 
 KINDS = ("data", "camera", "joint_3d", "MANO_NeuralAnnot")
+# With half surrogate pairs, which JSON can carry and UTF-8 cannot.
+TEXT = st.text(max_size=8) | st.sampled_from(["\ud800", "a/\udfff.jpg", "\x1b[31m"])
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
     ),
     max_leaves=8,
 )
+
+
+toy_pair = functools.cache(raw_data.toy_pair)
 
 
 @functools.cache
@@ -54,6 +62,9 @@ def read_everything(root):
         return
     for config in ("interacting", "single", "all"):
         selection = split.select(config)
+        for template in plan_shard(split, selection.kept, config, toy_pair()).templates:
+            for value in vars(deserialize(serialize(template))).values():
+                assert not isinstance(value, np.ndarray) or np.isfinite(value).all()
         for index in selection.kept:
             frame = split.frame(index)
             assert isinstance(frame, Frame)
