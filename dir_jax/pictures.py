@@ -55,7 +55,21 @@ def draw_meshes(
     Returns:
       (h, w, 3) uint8.
     """
-    height, width = picture.shape[:2]
+    picture = picture.copy()
+    if not (np.isfinite(points_px).all() and np.isfinite(depth).all()):
+        return picture  # a network gone wrong has nothing to show
+    low = np.floor(points_px.min((0, 1))).astype(int) - 1
+    high = np.ceil(points_px.max((0, 1))).astype(int) + 2
+    low, high = np.maximum(low, 0), np.minimum(high, picture.shape[1::-1])
+    if (high > low).all():  # a large photo costs no more than the part the hands are in
+        part = picture[low[1] : high[1], low[0] : high[0]]
+        part[:] = _draw_part(part, points_px - low, depth, vertices_xyz, faces, opacity)
+    return picture
+
+
+def _draw_part(part, points_px, depth, vertices_xyz, faces, opacity) -> np.ndarray:
+    """`draw_meshes` for a part of the picture that holds all there is to draw."""
+    height, width = part.shape[:2]
     focal = float(max(height, width))
     away = (depth - depth.min() + _DISTANCE)[..., None]
     # The rasteriser is a pinhole with pixel centres at one half: go back through it.
@@ -65,7 +79,7 @@ def draw_meshes(
     meshes = [
         (placed[i], faces[i], shade(vertices_xyz[i], faces[i], HAND_COLOURS[i])) for i in range(2)
     ]
-    background = picture.astype(np.float32) / 255
+    background = part.astype(np.float32) / 255
     supersample = 2 if height * width <= 2_000_000 else 1
     drawn, _ = render_meshes(meshes, camera, (height, width), supersample, background=background)
     return to_uint8(background + opacity * (drawn - background))

@@ -39,6 +39,16 @@ def test_meshes_fill_their_pixels_and_the_nearer_hides_the_other(nearer):
     assert (ground == 128).all()
 
 
+@pytest.mark.parametrize("place", [np.nan, -500.0, 1e7])
+def test_nothing_to_see_leaves_the_photo_alone(place):
+    corners, faces = square_hand(2, 2, 10)
+    points_px, depth = np.stack([corners, corners]) + place, np.zeros((2, 4))
+    xyz = np.concatenate([points_px, depth[..., None]], -1)
+    ground = np.full((20, 20, 3), 200, np.uint8)
+    drawn = pictures.draw_meshes(ground, points_px, depth, xyz, [faces] * 2)
+    np.testing.assert_array_equal(drawn, ground)
+
+
 def test_opacity_lets_the_photo_through():
     corners, faces = square_hand(2, 2, 10)
     points_px, depth = np.stack([corners, corners]), np.zeros((2, 4))
