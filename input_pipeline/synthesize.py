@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -44,9 +45,15 @@ class SynthesisError(ValueError):
     """Something asked of the program that it cannot do; the message is one plain line."""
 
 
-def _start_process(models: dict[str, HandModel]) -> None:
+def _use(models: dict[str, HandModel]) -> None:
+    """Prepares this process for drawing."""
     cv2.setNumThreads(1)
     _models.update(models)
+
+
+def _start_process(models: dict[str, HandModel]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    _use(models)
 
 
 def _draw(task: FrameTask) -> FrameResult:
@@ -57,7 +64,7 @@ def _results(tasks: Iterator[FrameTask], models: dict, workers: int) -> Iterator
     """Draws tasks, in order, here or in processes of their own."""
     if workers <= 1:
         threads = cv2.getNumThreads()
-        _start_process(models)
+        _use(models)
         try:
             yield from map(_draw, tasks)
         finally:
@@ -117,6 +124,9 @@ def synthesize(
       workers: drawing processes; None for one per core.
       pair: a `mano_jax.HandPair`; None for the shipped open hand.
       progress: whether to show a progress bar.
+
+    A program that calls this with more than one worker needs the usual
+    `if __name__ == "__main__"` guard, since drawing processes are started afresh.
 
     Raises:
       SynthesisError: the output exists and is not empty, or a number makes no sense.
@@ -207,6 +217,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (SynthesisError, HandError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: stopped before the end; nothing was written", file=sys.stderr)
+        return 130
     print(f"wrote {sum(counts.values())} pictures to {options.output}")
     return 0
 

@@ -141,6 +141,8 @@ def forearm(
     half = np.sqrt((offsets**2).sum(1).mean())
     share = np.linspace(0, 1, len(centres))
     bulge = half * (1 + (0.15 + 0.6 * girth) * np.clip(share / 0.6, 0, 1) ** 1.3)
+    # A round end: the elbow.
+    bulge = bulge * np.sqrt(1 - np.clip((share - 0.86) / 0.145, 0, 1) ** 2)
     first, second = _frames(centres, across)
     # The edge's own outline fades into an ellipse up the arm.
     outline = np.stack([offsets @ first[0], offsets @ second[0]], axis=1)
@@ -155,7 +157,7 @@ def forearm(
     parts = [Part(vertices, faces, np.zeros((len(vertices), 2)), "skin", side)]
     if sleeve_start < 1:
         bare = int(sleeve_start * (len(centres) - 4))
-        wide = bulge[bare:, None] * [1.16, 1.05] + 0.003
+        wide = bulge[bare:, None] * [1.16, 1.05] + 0.003 * (share[bare:, None] < 0.97)
         parts.append(tube(centres[bare:], wide, across, "cloth"))
     return parts
 
@@ -171,7 +173,7 @@ def trunk(shoulders: np.ndarray, width: float, depth: float) -> Part:
     Returns:
       the mesh, open at the bottom and at the neck.
     """
-    down = np.concatenate([np.linspace(-0.10, 0.05, 14), np.linspace(0.06, 0.75, 30)])
+    down = np.concatenate([np.linspace(-0.10, 0.05, 14), np.linspace(0.06, 1.1, 40)])
     angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     narrowing = np.clip((down + 0.12) / 0.15, 0.02, 1) ** 0.5
     half_width = width * narrowing * (1 - 0.12 * np.clip(down / 0.5, 0, 1))
