@@ -11,6 +11,8 @@ from mano_jax.assets import (
     open_hands,
     save_npz,
 )
+from mano_jax.fitting import Fit, fit
+from mano_jax.fitting_terms import FitTuning
 from mano_jax.hand import Hand, HandError, HandPair
 from mano_jax.rotations import (
     axis_angle_from_matrix,
@@ -30,12 +32,15 @@ from mano_jax.skinning import (
 )
 
 __all__ = [
+    "Fit",
+    "FitTuning",
     "Hand",
     "HandError",
     "HandMesh",
     "HandPair",
     "axis_angle_from_matrix",
     "axis_angle_to_pca",
+    "fit",
     "hand_from_arrays",
     "joints_from_vertices",
     "load_hand",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mano_jax import constants
+from mano_jax.blend import BlendArrays, blend_arrays, matmul, rest_positions, skin
 from mano_jax.hand import Hand, HandError
 from mano_jax.rotations import matrix_from_axis_angle, matrix_from_axis_angle_manopth
 
@@ -17,9 +18,6 @@ Tips = str | np.ndarray | jax.Array | tuple[int, ...]
 
 ROTATIONS = {"exact": matrix_from_axis_angle, "manopth": matrix_from_axis_angle_manopth}
 """Forms of the finger joints' rotations that `pose_hand` can use."""
-
-_FINGER_BASES = np.array([1, 4, 7, 10, 13])
-"""First joints of the five fingers; the next two of each follow directly."""
 
 
 class HandMesh(NamedTuple):
@@ -56,7 +54,8 @@ def tip_indices(side: str, tips: str) -> np.ndarray:
     return np.array(constants.TIPS[tips][side], np.int32)
 
 
-def _resolve_tips(hand: Hand, tips: Tips) -> jax.Array | np.ndarray:
+def resolve_tips(hand: Hand, tips: Tips) -> jax.Array | np.ndarray:
+    """Vertex numbers (5,) of a convention, or those given."""
     if not isinstance(tips, str):
         return jnp.asarray(tips, jnp.int32)
     if hand.side == "both":
@@ -65,21 +64,6 @@ def _resolve_tips(hand: Hand, tips: Tips) -> jax.Array | np.ndarray:
             "tip_indices('both', name)"
         )
     return tip_indices(hand.side, tips)
-
-
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    # Metres on a GPU: TF32's ten bits of mantissa would move vertices by a tenth of a millimetre.
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
-
-
-def _rest(hand: Hand, betas: jax.Array) -> jax.Array:
-    dtype = betas.dtype
-    regressor = jnp.asarray(hand.J_regressor, dtype)
-    shapedirs = jnp.asarray(hand.shapedirs, dtype).reshape(constants.VERTICES, -1)
-    directions = _matmul(regressor, shapedirs).reshape(-1, constants.BETAS)
-    template = _matmul(regressor, jnp.asarray(hand.v_template, dtype))
-    offsets = _matmul(betas, directions.T)
-    return template + offsets.reshape(*betas.shape[:-1], constants.MANO_JOINTS, 3)
 
 
 def rest_joints(hand: Hand, betas: jax.Array) -> jax.Array:
@@ -92,55 +76,11 @@ def rest_joints(hand: Hand, betas: jax.Array) -> jax.Array:
     Returns:
       (..., 16, 3) metres.
     """
-    return _rest(hand, jnp.asarray(betas))
+    return rest_positions(blend_arrays(hand), jnp.asarray(betas))
 
 
-def _kinematics(rotations: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """World rotations (B, 16, 3, 3) and positions (B, 16, 3) along the tree, fingers together."""
-    root = rotations[:, :1]
-    world_rotations, world_positions = [root], [rest[:, :1]]
-    parent_rotation, parent_position, parent_rest = root, rest[:, :1], rest[:, :1]
-    for level in range(3):
-        joints = _FINGER_BASES + level
-        rest_here = rest[:, joints]
-        bone = (rest_here - parent_rest)[..., None]
-        parent_position = parent_position + _matmul(parent_rotation, bone)[..., 0]
-        parent_rotation = _matmul(parent_rotation, rotations[:, joints])
-        parent_rest = rest_here
-        world_rotations.append(parent_rotation)
-        world_positions.append(parent_position)
-    # Levels come as wrist, five bases, five middles, five ends: back to MANO's order.
-    order = np.array([0, *(1 + finger + 5 * level for finger in range(5) for level in range(3))])
-    rotations = jnp.concatenate(world_rotations, axis=1)[:, order]
-    return rotations, jnp.concatenate(world_positions, axis=1)[:, order]
-
-
-def _skin(hand: Hand, rotations: jax.Array, betas: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Vertices (B, 778, 3) and MANO's joints (B, 16, 3) for rotations (B, 16, 3, 3)."""
-    dtype, batch = betas.dtype, betas.shape[0]
-    identity = jnp.eye(3, dtype=dtype)
-    correctives = (rotations[:, 1:] - identity).reshape(batch, constants.POSE_CORRECTIVES)
-    # Coordinates before vertices: long contiguous rows for the matrix products and the skinning.
-    directions = jnp.concatenate(
-        [jnp.asarray(hand.shapedirs, dtype), jnp.asarray(hand.posedirs, dtype)], axis=-1
-    )
-    directions = directions.transpose(2, 1, 0).reshape(-1, 3 * constants.VERTICES)
-    template = jnp.asarray(hand.v_template, dtype).T
-    offsets = _matmul(jnp.concatenate([betas, correctives], axis=-1), directions)
-    shaped = template + offsets.reshape(batch, 3, constants.VERTICES)
-
-    rest = _rest(hand, betas)
-    world_rotations, joints = _kinematics(rotations, rest)
-    translations = joints - _matmul(world_rotations, rest[..., None])[..., 0]
-    transforms = jnp.concatenate([world_rotations, translations[..., None]], axis=-1)
-    transforms = transforms.transpose(0, 2, 3, 1).reshape(-1, constants.MANO_JOINTS)
-    blended = _matmul(transforms, jnp.asarray(hand.lbs_weights, dtype).T)
-    blended = blended.reshape(batch, 3, 4, constants.VERTICES)
-    vertices = jnp.sum(blended[:, :, :3] * shaped[:, None], axis=2) + blended[:, :, 3]
-    return vertices.transpose(0, 2, 1), joints
-
-
-def _order_joints(joints: jax.Array, tips: jax.Array) -> jax.Array:
+def order_joints(joints: jax.Array, tips: jax.Array) -> jax.Array:
+    """MANO's (..., 16, 3) joints and (..., 5, 3) tips as (..., 21, 3) in our order."""
     return jnp.concatenate([joints, tips], axis=-2)[..., np.array(constants.JOINT_ORDER), :]
 
 
@@ -178,7 +118,7 @@ def pose_hand(
     Raises:
       HandError: when a shape, `root_joint`, `tips` or `rotations` is not as described.
     """
-    tip_vertices = _resolve_tips(hand, tips)
+    tip_vertices = resolve_tips(hand, tips)
     if root_joint is not None and not 0 <= root_joint < constants.JOINTS:
         raise HandError(f"root_joint is {root_joint}; wanted None or 0 to {constants.JOINTS - 1}")
     if rotations not in ROTATIONS:
@@ -188,7 +128,7 @@ def pose_hand(
     if transl is not None:
         arrays |= {"transl": (transl, (3,))}
     batch, values = _broadcast(arrays)
-    vertices, joints = _posed(hand, values, tip_vertices, root_joint, rotations)
+    vertices, joints = _posed(blend_arrays(hand), values, tip_vertices, root_joint, rotations)
     return HandMesh(
         vertices.reshape(*batch, constants.VERTICES, 3), joints.reshape(*batch, constants.JOINTS, 3)
     )
@@ -196,7 +136,7 @@ def pose_hand(
 
 @functools.partial(jax.jit, static_argnums=(3, 4), inline=True)
 def _posed(
-    hand: Hand,
+    arrays: BlendArrays,
     values: dict[str, jax.Array],
     tip_vertices: jax.Array,
     root_joint: int | None,
@@ -205,8 +145,8 @@ def _posed(
     """`pose_hand` for checked inputs with one batch dimension; one program when not within one."""
     finger_rotations = ROTATIONS[rotations](values["hand_pose"])
     matrices = jnp.concatenate([values["global_orient"][:, None], finger_rotations], axis=1)
-    vertices, joints = _skin(hand, matrices, values["betas"])
-    joints = _order_joints(joints, vertices[:, tip_vertices])
+    vertices, joints = skin(arrays, matrices, values["betas"])
+    joints = order_joints(joints, vertices[:, tip_vertices])
     move = 0 if root_joint is None else -joints[:, root_joint, None]
     if "transl" in values:
         move = move + values["transl"][:, None]
@@ -251,9 +191,9 @@ def joints_from_vertices(hand: Hand, vertices: jax.Array, tips: Tips = "intaghan
       (..., 21, 3) in the vertices' unit.
     """
     vertices = jnp.asarray(vertices)
-    tip_vertices = _resolve_tips(hand, tips)
-    joints = _matmul(jnp.asarray(hand.J_regressor, vertices.dtype), vertices)
-    return _order_joints(joints, vertices[..., tip_vertices, :])
+    tip_vertices = resolve_tips(hand, tips)
+    joints = matmul(jnp.asarray(hand.J_regressor, vertices.dtype), vertices)
+    return order_joints(joints, vertices[..., tip_vertices, :])
 
 
 def pca_to_axis_angle(hand: Hand, coefficients: jax.Array) -> jax.Array:
@@ -271,7 +211,7 @@ def pca_to_axis_angle(hand: Hand, coefficients: jax.Array) -> jax.Array:
     if count > constants.POSE_COMPONENTS:
         raise HandError(f"{count} pose coefficients; wanted at most {constants.POSE_COMPONENTS}")
     components = jnp.asarray(hand.hands_components, dtype)[:count]
-    pose = jnp.asarray(hand.hands_mean, dtype) + _matmul(coefficients, components)
+    pose = jnp.asarray(hand.hands_mean, dtype) + matmul(coefficients, components)
     return pose.reshape(*coefficients.shape[:-1], 15, 3)
 
 
@@ -295,4 +235,4 @@ def axis_angle_to_pca(
         inverse = np.linalg.pinv(hand.hands_components[:components])  # in float64, at trace time
     else:
         inverse = jnp.linalg.pinv(hand.hands_components[:components])
-    return _matmul(flat, jnp.asarray(inverse, flat.dtype))
+    return matmul(flat, jnp.asarray(inverse, flat.dtype))
