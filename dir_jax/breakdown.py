@@ -59,7 +59,7 @@ class Breakdown:
             the errors.
           cameras: (n,) names of the cameras, or None.
         """
-        errors = _errors(columns)
+        errors = main_errors(columns)
         self._distance.add(columns.get("hands_distance_mm"), errors)
         self._overlap.add(columns.get("silhouette_overlap"), errors)
         if cameras is not None:
@@ -76,8 +76,8 @@ class Breakdown:
         }
 
 
-def _errors(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(n, metrics) mean over the hands that count."""
+def main_errors(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """wrist_scaled MPJPE and MPVPE (n, 2) of samples, mean over the hands that count."""
     found = []
     for metric in _METRICS:
         sides = [columns.get(f"{_PROTOCOL}_{metric}_{side}_mm") for side in ("left", "right")]

@@ -16,12 +16,14 @@ import jax
 from tqdm import tqdm
 
 from dir_jax.evaluation import evaluate, write_evaluation
+from dir_jax.evaluation_pictures import draw_evaluation, draw_pck
 from dir_jax.loading import Loaded, load_hands, load_model
 from dir_jax.mean_hand import MeanHand, mean_hand
 from dir_jax.predict_command import add_model_arguments
 from dir_jax.prediction_tables import __doc__ as predictions_format
 from dir_jax.prediction_tables import read_predictions
 from dir_jax.result_tables import all_tables
+from dir_jax.samples import Samples
 from dir_jax.score_predictions import score_predictions
 
 
@@ -44,6 +46,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch_size", type=int, default=0, help="default: the recipe's, or 64")
     parser.add_argument(
         "--output", metavar="FILE", help="default: evaluation.json in the workdir, or here"
+    )
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=4,
+        metavar="N",
+        help="draw the N worst, median and best samples of a model (default: 4; 0: none)",
     )
     parser.add_argument("--no_volumes", action="store_true", help="leave interpenetration out")
     return parser
@@ -147,6 +156,8 @@ def _evaluate_model(
     devices = jax.local_device_count()
     batch_size = -(-min(wanted, size) // devices) * devices
     baseline = _baseline(folder, subset, loaded)
+    names = identities(folder, arguments.split, config=subset)
+    samples = Samples(output.with_name(f"{output.stem}_samples.csv"), names)
     with tqdm(total=size, unit="image", desc="evaluating", dynamic_ncols=True) as bar:
         result = evaluate(
             loaded.model,
@@ -155,10 +166,13 @@ def _evaluate_model(
             eval_batches(folder, arguments.split, batch_size=batch_size, limit=size, config=subset),
             baseline=baseline,
             volumes=not arguments.no_volumes,
-            identities=identities(folder, arguments.split, config=subset),
-            table=output.with_name(f"{output.stem}_samples.csv"),
+            samples=samples,
             progress=bar.update,
         )
+    if arguments.pictures:
+        stem = str(output.with_suffix(""))
+        where = (folder, arguments.split)
+        draw_evaluation(stem, loaded, *where, samples.ranking(), arguments.pictures, subset)
     return result | {"split": arguments.split, "step": loaded.meta.get("step")}
 
 
@@ -197,7 +211,7 @@ def run(arguments: argparse.Namespace, recipe: Mapping[str, Any]) -> None:
       ValueError, OSError: bad input; the message is for the user.
     """
     begin = time.perf_counter()
-    for name in ("examples", "batch_size"):
+    for name in ("examples", "batch_size", "pictures"):
         if getattr(arguments, name) < 0:
             raise ValueError(f"--{name} is {getattr(arguments, name)}; wanted 0 or more")
     sources = ("workdir", "checkpoint", "torch_checkpoint", "predictions")
@@ -216,6 +230,7 @@ def run(arguments: argparse.Namespace, recipe: Mapping[str, Any]) -> None:
         content = _evaluate_model(arguments, recipe, output)
         results = {"this model": content}
     write_evaluation(output, content)
+    draw_pck(output.with_name(f"{output.stem}_pck.png"), results)
     print(f"\n{all_tables(results)}\n")
     samples = sum(result["samples"] for result in results.values())
     print(f"{samples} samples in {time.perf_counter() - begin:.1f} s; all figures in {output}")
@@ -227,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(rest)
     try:
         run(arguments, read_recipe(recipe))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: unreadable examples
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

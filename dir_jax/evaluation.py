@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -177,8 +177,7 @@ def evaluate(
     *,
     baseline: MeanHand | None = None,
     volumes: bool = True,
-    identities: Sequence[Any] | None = None,
-    table: str | os.PathLike | None = None,
+    samples: Samples | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Evaluates a model on batches.
@@ -190,8 +189,7 @@ def evaluate(
       batches: as from `input_pipeline.batches.eval_batches`.
       baseline: see `mean_hand.mean_hand`; None leaves `baseline_mean_hand` null.
       volumes: whether to measure interpenetration (about a millisecond a sample).
-      identities: names of the examples by index, for the table.
-      table: CSV file for the per-sample table, or None.
+      samples: takes every sample's errors; give one to have the table written, or to rank them.
       progress: called after every batch with the number of its real samples.
 
     Returns:
@@ -201,14 +199,14 @@ def evaluate(
       ValueError: there are no samples.
     """
     evaluation = Evaluation(model, variables, hands, baseline=baseline, volumes=volumes)
-    with Samples(table, identities) as samples:
+    with samples or Samples(None) as kept:
         for batch in batches:
             columns = evaluation.add(batch)
             real = np.asarray(batch["mask"]) > 0
-            samples.add(np.asarray(batch["index"])[real], {k: v[real] for k, v in columns.items()})
+            kept.add(np.asarray(batch["index"])[real], {k: v[real] for k, v in columns.items()})
             if progress is not None:
                 progress(int(real.sum()))
-    return evaluation.result() | samples.summary()
+    return evaluation.result() | kept.summary()
 
 
 def write_evaluation(path: str | os.PathLike, result: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dir_jax.bootstrap import Bootstrap
-from dir_jax.breakdown import Breakdown
+from dir_jax.breakdown import Breakdown, main_errors
 from dir_jax.metrics import PROTOCOLS
 from dir_jax.table import SampleTable
 from dir_jax.totals import HAND_METRICS
@@ -29,6 +29,7 @@ class Samples(contextlib.AbstractContextManager):
         self._identities = identities
         self._table = SampleTable(path, identities)
         self._bootstrap, self._breakdown = Bootstrap(), Breakdown()
+        self._ranked: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __enter__(self) -> Samples:
         self._table.__enter__()
@@ -42,12 +43,18 @@ class Samples(contextlib.AbstractContextManager):
         if not len(indices):
             return
         self._table.add(indices, columns)
+        self._ranked.append((np.asarray(indices), main_errors(columns)[:, 0]))
         self._bootstrap.add(int(indices[0]), columns)
         cameras = None
         if self._identities is not None:
             found = [self._identities[index] for index in indices.tolist()]
             cameras = [getattr(identity, "camera_name", "") for identity in found]
         self._breakdown.add(columns, cameras if cameras and any(cameras) else None)
+
+    def ranking(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers (N,) and wrist_scaled MPJPE (N,) in mm of all samples."""
+        indices, errors = zip(*self._ranked, strict=True)
+        return np.concatenate(indices), np.concatenate(errors)
 
     def summary(self) -> dict[str, Any]:
         """Intervals (`confidence_95`) and groups, for `evaluation.json`."""
