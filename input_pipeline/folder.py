@@ -88,7 +88,7 @@ class FolderSplit:
         """One photograph with its square and joints."""
         return self._frames[index]
 
-    def select(self, config: str) -> Selection:
+    def select(self, config: str, fit_missing: bool = False) -> Selection:
         """Keeps the photographs with the kind of hands the configuration takes."""
         chosen = Selection()
         for index, frame in enumerate(self._frames):

@@ -70,7 +70,7 @@ class IntaghandSplit:
         """For example 12.jpg."""
         return f"{self._numbers[index]}.jpg"
 
-    def select(self, config: str) -> Selection:
+    def select(self, config: str, fit_missing: bool = False) -> Selection:
         """The processed form holds interacting frames only, all with both hands."""
         if config == "single":
             return Selection(other_type=len(self))

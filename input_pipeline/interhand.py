@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from input_pipeline import annotations as files
+from input_pipeline.fit_missing import MIN_JOINTS
 from input_pipeline.frames import Camera, Frame, HandFit, Selection, wanted_hands
 from input_pipeline.image_table import HAND_TYPES, ImageTable, read_images
 from input_pipeline.troubles import SourceError, Tally, Trouble
@@ -101,13 +102,14 @@ class InterhandSplit:
             return Trouble.MANO_MISSING, Trouble.MANO_MISSING
         return tuple(self.mano.trouble[row])
 
-    def select(self, config: str) -> Selection:
+    def select(self, config: str, fit_missing: bool = False) -> Selection:
         """Splits the images into those a configuration keeps and those it drops, with reasons.
 
         Only annotations are looked at; image files and geometry are judged while preparing.
 
         Args:
           config: "interacting", "single" or "all" (see `wanted_hands`).
+          fit_missing: keep frames without MANO parameters too, if they have joints to fit.
         """
         chosen = Selection()
         for index in np.flatnonzero(self.images.annotated):
@@ -115,7 +117,7 @@ class InterhandSplit:
             if wanted is None:
                 chosen.other_type += 1
                 continue
-            reason = self._reason_to_drop(index, wanted, config)
+            reason = self._reason_to_drop(index, wanted, config, fit_missing)
             if reason is None:
                 chosen.kept.append(int(index))
             else:
@@ -124,16 +126,29 @@ class InterhandSplit:
             chosen.dropped.append((self.images.file_name[index], Trouble.NO_ANNOTATION))
         return chosen
 
-    def _reason_to_drop(self, index: int, wanted: tuple[bool, bool], config: str) -> Trouble | None:
+    def _reason_to_drop(
+        self, index: int, wanted: tuple[bool, bool], config: str, fit_missing: bool
+    ) -> Trouble | None:
         if not self.images.hand_type_valid[index]:
             return Trouble.HAND_TYPE_NOT_VALID
         if self.camera(index) is None:
             return Trouble.CAMERA_MISSING
-        reasons = [t for t, want in zip(self.mano_trouble(index), wanted, strict=True) if want]
+        reasons = [
+            None if fit_missing and self._joints_known(index, side) else trouble
+            for side, trouble in enumerate(self.mano_trouble(index))
+            if wanted[side]
+        ]
         # In "all", one usable hand of two is enough: hand_valid tells them apart.
         if config == "all" and None in reasons:
             return None
         return next((reason for reason in reasons if reason is not None), None)
+
+    def _joints_known(self, index: int, side: int) -> bool:
+        row = self.joint_row[index]
+        if row < 0:
+            return False
+        known = self.joints.valid[row] & self.images.joint_valid[index]
+        return known[OFFICIAL_ORDER[side]].sum() >= MIN_JOINTS
 
     def frame(self, index: int) -> Frame:
         """Everything annotated about one image; no file is opened.

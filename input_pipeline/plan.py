@@ -15,6 +15,7 @@ import numpy as np
 from input_pipeline import crop
 from input_pipeline.annotations import within
 from input_pipeline.camera_space import CameraHands, crop_points, hands_in_camera
+from input_pipeline.fit_missing import MissingFits
 from input_pipeline.frames import Frame, Selection, wanted_hands
 from input_pipeline.records import Record
 from input_pipeline.troubles import FrameTrouble, Trouble
@@ -35,7 +36,7 @@ class Reader(Protocol):
 
     def __len__(self) -> int: ...
 
-    def select(self, config: str) -> Selection:
+    def select(self, config: str, fit_missing: bool = False) -> Selection:
         """Frames kept and dropped, by their annotations."""
 
     def frame(self, index: int) -> Frame:
@@ -58,7 +59,13 @@ def in_small_subset(file_name: str) -> bool:
     return zlib.crc32(file_name.encode("utf-8", "surrogatepass")) % SMALL_SHARE == 0
 
 
-def plan_shard(reader: Reader, indices: list[int], config: str, hands: HandPair) -> ShardPlan:
+def plan_shard(
+    reader: Reader,
+    indices: list[int],
+    config: str,
+    hands: HandPair,
+    fits: MissingFits | None = None,
+) -> ShardPlan:
     """Plans one shard.
 
     Args:
@@ -66,11 +73,13 @@ def plan_shard(reader: Reader, indices: list[int], config: str, hands: HandPair)
       indices: frames of the shard, as `reader.select` numbers them.
       config: "interacting", "single" or "all".
       hands: hand models the annotations were made for.
+      fits: fits for hands without parameters, when asked for.
     """
     frames, dropped = [], []
     for index in indices:
         try:
-            frames.append(reader.frame(index))
+            frame = reader.frame(index)
+            frames.append(fits.complete(frame, config) if fits else frame)
         except FrameTrouble as trouble:
             dropped.append((reader.file_name(index), trouble.reason))
     if not frames:

@@ -61,6 +61,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--split", nargs="+", choices=SPLITS, help="default: every split the source has")
     add("--config", choices=HAND_CONFIGS, default="interacting", help="frames to take")
     add("--subset", choices=("full", "small"), default="full", help="small: one frame in twenty")
+    add("--fit_missing", action="store_true", help="fit MANO to joints where its parameters lack")
     add("--workers", type=int, default=available_cores(), help="processes")
     add("--shard_size", type=int, help="frames a file (default: by the number of frames)")
     add("--overwrite", action="store_true", help="replace data prepared with other settings")
@@ -114,18 +115,20 @@ def _hands(mano: str | None):
 
 
 def _prepare_split(split: str, options: argparse.Namespace, hands, state: State) -> None:
+    from input_pipeline.fit_missing import MissingFits
     from input_pipeline.plan import in_small_subset
 
     print(f"{split}: reading annotations", flush=True)
     reader = open_split(options.source, split)
-    if "MANO_NeuralAnnot" in reader.missing:
+    if "MANO_NeuralAnnot" in reader.missing and not options.fit_missing:
         raise SourceError(
             f"{reader.missing['MANO_NeuralAnnot']}; without it {split} has nothing to learn from: "
-            "get it from the InterHand2.6M site, or leave the split out with --split"
+            "get it from the InterHand2.6M site, leave the split out with --split, or fit the "
+            "joints with --fit_missing"
         )
     for reason in reader.missing.values():
         print(f"{split}: {reason}; going on without")
-    selection = reader.select(options.config)
+    selection = reader.select(options.config, options.fit_missing)
     if options.subset == "small":
         selection.kept = [i for i in selection.kept if in_small_subset(reader.file_name(i))]
         selection.dropped = [pair for pair in selection.dropped if in_small_subset(pair[0])]
@@ -134,17 +137,26 @@ def _prepare_split(split: str, options: argparse.Namespace, hands, state: State)
     notes = []
     if groups:
         state.begin(split)
-        jobs = _jobs(state, split, reader, groups, options.config, hands)
+        fits = None
+        if options.fit_missing:
+            fits = MissingFits(
+                hands, state.work_folder(split) / f"fits_{state.hands['sha256']}.npz"
+            )
+            tried, good = fits.fit(reader, selection.kept, options.config)
+            print(f"{split}: {good:,} of {tried:,} hands without MANO parameters fitted to joints")
+        jobs = _jobs(state, split, reader, groups, options.config, hands, fits)
         notes = _make_all(jobs, len(groups), len(selection.kept), split, state, options.workers)
         state.finish(split, selection, notes)
     print(split_report(split, len(reader), selection, notes))
 
 
-def _jobs(state: State, split: str, reader, groups, config, hands) -> Iterator[shards.ShardJob]:
+def _jobs(
+    state: State, split: str, reader, groups, config, hands, fits
+) -> Iterator[shards.ShardJob]:
     from input_pipeline.plan import plan_shard
 
     for number, indices in enumerate(groups):
-        plan = plan_shard(reader, indices, config, hands)
+        plan = plan_shard(reader, indices, config, hands, fits)
         dropped = [(name, str(reason)) for name, reason in plan.dropped]
         yield shards.ShardJob(
             path=state.folder / shard_name(split, number, len(groups)),

@@ -30,6 +30,7 @@ class Trouble(enum.StrEnum):
     MANO_HAND_NULL = "mano_hand_null"
     MANO_MALFORMED = "mano_malformed"
     MANO_NOT_FINITE = "mano_not_finite"
+    FIT_FAILED = "fit_failed"
     ANNOTATION_UNREADABLE = "annotation_unreadable"
     # Image files.
     UNSAFE_PATH = "unsafe_path"
@@ -67,6 +68,7 @@ _MEANINGS = {
     Trouble.MANO_HAND_NULL: "MANO parameters of a hand are null",
     Trouble.MANO_MALFORMED: "MANO parameters of the wrong size",
     Trouble.MANO_NOT_FINITE: "MANO parameters that are not finite",
+    Trouble.FIT_FAILED: "MANO parameters missing and not found by fitting",
     Trouble.ANNOTATION_UNREADABLE: "annotation file that is damaged or refused",
     Trouble.UNSAFE_PATH: "file name that leaves the images folder",
     Trouble.IMAGE_MISSING: "image file missing",

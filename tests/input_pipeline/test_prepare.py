@@ -334,3 +334,47 @@ def test_a_full_disk_is_said_and_survived(tiny_disk, tmp_path, mano, capsys, wor
     subprocess.run(remount, check=True)
     assert run(tmp_path / "raw", tiny_disk, mano, *more) == 0
     assert len(all_records(tiny_disk, "train")) == 60
+
+
+@pytest.mark.slow
+def test_missing_parameters_are_fitted_to_joints_once_a_frame(tmp_path, mano, capsys, monkeypatch):
+    def change(split, files):
+        files["MANO_NeuralAnnot"]["3"]["1000"]["left"] = None
+        del files["MANO_NeuralAnnot"]["3"]["1003"]
+        files["MANO_NeuralAnnot"]["3"]["1006"]["right"] = None
+        for annotation in files["data"]["annotations"]:
+            if annotation["id"] in (39, 46):  # frame 1006: too few joints are left
+                annotation["joint_valid"][:10] = [[0]] * 10
+
+    write_raw(tmp_path / "raw", splits=("train",), frames=4, cameras=2, change=change)
+    more = ("--fit_missing", "--shard_size", 3)
+    assert run(tmp_path / "raw", tmp_path / "out", mano, *more) == 0
+    assert "3 of 3 hands without MANO parameters" in capsys.readouterr().out
+    stored = all_records(tmp_path / "out", "train")
+    assert [r.frame for r in stored] == [1000, 1000, 1003, 1003, 1009, 1009]
+    pair = toy_pair()
+    for record in stored:
+        assert record.hand_valid.all()
+        for side, name in enumerate(SIDES):
+            mesh = pose_hand(
+                pair[name],
+                cv2.Rodrigues(record.global_orient[side].astype(np.float64))[0].astype(np.float32),
+                record.hand_pose[side].reshape(15, 3),
+                record.betas[side],
+                record.transl[side],
+            )
+            error = np.linalg.norm(mesh.joints - record.joints_xyz[side], axis=-1).mean()
+            assert error < 0.005
+    # Fits are kept: a second run needs no fitting.
+    from input_pipeline.fit_missing import MissingFits
+    from input_pipeline.interhand import InterhandSplit
+
+    reader = InterhandSplit(tmp_path / "raw", "train")
+    kept = reader.select("interacting", fit_missing=True).kept
+    first = MissingFits(pair, tmp_path / "fits.npz")
+    assert first.fit(reader, kept, "interacting") == (3, 3)
+    monkeypatch.setattr("mano_jax.fitting.fit", None)
+    second = MissingFits(pair, tmp_path / "fits.npz")
+    assert second.fit(reader, kept, "interacting") == (3, 3)
+    got, want = (f.complete(reader.frame(0), "interacting").fits[0] for f in (second, first))
+    np.testing.assert_array_equal(got.pose, want.pose)
