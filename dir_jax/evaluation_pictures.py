@@ -104,8 +104,8 @@ def draw_samples(
 
 def _titled(picture: np.ndarray, text: str) -> np.ndarray:
     """The picture under a strip with a line of text."""
-    strip = np.full((24, picture.shape[1], 3), 40, np.uint8)
-    strip[:, :640] = caption(strip[:, :640], text)
+    strip = np.full((20, picture.shape[1], 3), 40, np.uint8)
+    strip[:, :480] = caption(strip[:, :480], text)
     return np.concatenate([strip, picture])
 
 

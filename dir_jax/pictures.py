@@ -165,12 +165,14 @@ def draw_box(picture: np.ndarray, box_xywh: Sequence[float]) -> np.ndarray:
 def caption(picture: np.ndarray, text: str) -> np.ndarray:
     """A copy of the picture with a line of text in its top left corner."""
     picture = np.ascontiguousarray(picture).copy()
-    scale = max(0.35, picture.shape[1] / 640)
-    place = (round(6 * scale) + 2, round(22 * scale) + 2)
-    for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        thick = max(1, round(thick * scale * 1.5))
-        font = cv2.FONT_HERSHEY_SIMPLEX
-        cv2.putText(picture, text, place, font, 0.6 * scale, colour, thick, cv2.LINE_AA)
+    scale = max(0.45, picture.shape[1] / 1000)
+    font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(1.6 * scale))
+    (width, _), _ = cv2.getTextSize(text, font, scale, thick)
+    margin, height = round(10 * scale), round(40 * scale)
+    # White on darkened ground reads on any photo.
+    picture[:height, : width + 2 * margin] //= 3
+    place = (margin, round(28 * scale))
+    cv2.putText(picture, text, place, font, scale, (255, 255, 255), thick, cv2.LINE_AA)
     return picture
 
 
