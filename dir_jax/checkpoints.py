@@ -191,7 +191,7 @@ def load_variables(
         candidates = [folder]
     else:
         folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-        steps = present_steps(folder) if folder.is_dir() else []
+        steps = present_steps(folder)
         best = best_step(folder) if which == "best" else None
         ordered = [best] if best is not None else []
         ordered += [step for step in reversed(steps) if step != best]
@@ -231,6 +231,8 @@ def save_variables(
 
 def present_steps(folder: Path) -> list[int]:
     """Steps of the finished checkpoints in a checkpoints folder, oldest first."""
+    if not folder.is_dir():
+        return []
     names = (entry.name for entry in folder.iterdir() if entry.is_dir())
     return sorted(int(name) for name in names if name.isdecimal())
 

@@ -29,18 +29,23 @@ def parse(arguments: list[str], usage: str):
         return FINISHED
     values = flags.FlagValues()
     recipe = config_flags.DEFINE_config_file(
-        "config", None, "Recipe, for example configs/quickstart.py.", flag_values=values
+        "config",
+        None,
+        "Recipe, for example configs/quickstart.py.",
+        flag_values=values,
+        sys_argv=["train.py", *arguments],
     )
     workdir = flags.DEFINE_string("workdir", None, "Results go here.", flag_values=values)
     try:
         rest = values(["train.py", *arguments])[1:]
         problem = _problem(rest, recipe.value, workdir.value)
-    except FileNotFoundError as error:
-        problem = f"--config: no such file: {error.filename or error}"
+    except OSError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        problem = f"--config cannot be read: {lines[-1]}"
     except (AttributeError, KeyError) as error:
         name = str(error).strip("\"'")
         problem = f"the recipe has no field {name!r}; python train.py --help lists them"
-    except (flags.Error, ValueError, TypeError, SyntaxError) as error:
+    except (flags.Error, ValueError, TypeError, SyntaxError, ImportError) as error:
         problem = str(error).splitlines()[0]
     if problem:
         print(f"error: {problem}", file=sys.stderr)
@@ -69,6 +74,7 @@ def _fields() -> str:
 def prepare_process() -> None:
     """Keeps libraries' chatter off the terminal; our own warnings are one line each."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # else it announces them, several times
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*pmap.*")
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s", force=True)
     from absl import logging as absl_logging
