@@ -18,6 +18,7 @@ from dir_jax.training.start import Run
 from dir_jax.training.stop import StopRequest
 
 INTERNAL_METRICS = ("finite", "stop")
+FIRST_METRICS = ("loss", "learning_rate", "gradient_norm")
 
 
 class _Pending(NamedTuple):
@@ -132,9 +133,10 @@ class TrainingLoop:
         if not finite:
             self._not_finite(done)
         if done.step % self.run.config.log.every == 0 or done.step == self.run.steps:
-            values = jax.device_get(done.metrics)
-            public = {k: float(v) for k, v in values.items() if k not in INTERNAL_METRICS}
-            self.log.metrics(done.step, public)
+            values = {k: float(v) for k, v in jax.device_get(done.metrics).items()}
+            names = [name for name in sorted(values) if name not in FIRST_METRICS]
+            shown = [name for name in (*FIRST_METRICS, *names) if name not in INTERNAL_METRICS]
+            self.log.metrics(done.step, {name: values[name] for name in shown})
 
     def _not_finite(self, done: _Pending) -> None:
         """Notes a step whose loss or gradient was not finite; its update was not applied."""
