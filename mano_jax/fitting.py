@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mano_jax import constants
+from mano_jax import constants, fitting_mask
 from mano_jax import fitting_terms as terms_of
 from mano_jax.blend import blend_arrays, matmul, some_points
 from mano_jax.fitting_inputs import observed_arrays
@@ -24,11 +24,8 @@ from mano_jax.hand import Hand, HandError
 from mano_jax.rotations import matrix_from_axis_angle
 from mano_jax.skinning import resolve_tips
 
-_CHUNK = 256
-"""Most hands in one call of the compiled program."""
-
-_MASK_POINTS = np.arange(0, constants.VERTICES, 6)
-"""Vertices that should lie on the mask."""
+_CHUNKS = (8, 64, 256)
+"""Hands in one call of the compiled program: few sizes, so that it is compiled few times."""
 
 _PALM = np.array([1.0 if joint in (0, 1, 5, 9, 13, 17) else 0.02 for joint in range(21)])
 """Weights of the rigid alignment: joints that hardly move against each other count."""
@@ -201,7 +198,7 @@ def _model(hand: Hand, tuning: FitTuning, with_mask: bool, dtype: np.dtype) -> M
         )
     points = np.asarray(resolve_tips(hand, tuning.tips))
     if with_mask:
-        points = np.concatenate([points, _MASK_POINTS])
+        points = np.concatenate([points, fitting_mask.POINTS])
     components = hand.hands_components[: tuning.components]
     model = Model(some_points(blend_arrays(hand), points), hand.hands_mean, components)
     return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), model)
@@ -210,7 +207,7 @@ def _model(hand: Hand, tuning: FitTuning, with_mask: bool, dtype: np.dtype) -> M
 def _in_chunks(model: Model, observed: Observed, tuning: FitTuning) -> Fit:
     """Runs the program on equal chunks, so that it compiles once; the last one is filled up."""
     count = len(jax.tree.leaves(observed)[0])
-    chunk = min(_CHUNK, max(1, 1 << (count - 1).bit_length()))
+    chunk = next((size for size in _CHUNKS if count <= size), _CHUNKS[-1])
     results = []
     for start in range(0, count, chunk):
         rows = np.minimum(np.arange(start, start + chunk), count - 1)
@@ -241,8 +238,8 @@ def fit(
       px_valid: (..., 21) which of those count; None takes the finite ones (and, without
         joints_xyz, `joint_valid`).
       camera: (..., 3, 3) intrinsics, pixels.
-      mask: (..., height, width) bool, the hand's pixels: the fitted hand is pulled inside. It need
-        not fill the mask, which may miss hidden parts.
+      mask: (..., height, width) bool, the hand's visible pixels: the fitted hand is pulled to lie
+        inside and to cover them, gently (see `FitTuning.mask_weight`).
       tuning: weights, limits, and the convention of the annotated tips.
 
     Returns:
@@ -265,4 +262,4 @@ def fit(
     flat = _in_chunks(model, observed, tuning)
     if 0 in batch:
         flat = jax.tree.map(lambda leaf: leaf[:0], flat)
-    return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), flat)
+    return jax.tree.map(lambda leaf: leaf.reshape((*batch, *leaf.shape[1:])), flat)

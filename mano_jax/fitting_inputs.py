@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mano_jax import constants
-from mano_jax.fitting_terms import Observed, distance_outside
+from mano_jax.fitting_mask import MaskMaps, mask_maps
+from mano_jax.fitting_terms import Observed
 from mano_jax.hand import HandError
 
 _LARGEST = 1.0
@@ -70,19 +71,16 @@ def observed_arrays(joints_xyz, joint_valid, joints_px, px_valid, camera, mask, 
         fields["px"], fields["px_weight"] = _weights("joints_px", px, px_valid)
     if camera is not None:
         fields["camera"] = _checked("camera", camera, (3, 3), batch, dtype)
-    if mask is not None:
-        fields |= _mask_fields(np.asarray(mask), batch, dtype)
     flat = {name: v.reshape(-1, *v.shape[len(batch) :]) for name, v in fields.items()}
+    if mask is not None and 0 not in batch:
+        flat["mask"] = _prepared_masks(np.asarray(mask), batch, dtype)
     return Observed(**flat), batch
 
 
-def _mask_fields(mask: np.ndarray, batch: tuple[int, ...], dtype) -> dict[str, np.ndarray]:
+def _prepared_masks(mask: np.ndarray, batch: tuple[int, ...], dtype) -> MaskMaps:
+    """(N, ...) maps of the masks of a flattened batch."""
     if mask.ndim < 2:
         raise HandError(f"mask has shape {mask.shape}; wanted (..., height, width)")
     mask = _checked("mask", mask, mask.shape[-2:], batch, bool)
-    maps = [distance_outside(one) for one in mask.reshape(-1, *mask.shape[-2:])]
-    outside, cells = (np.array(part, dtype) for part in zip(*maps, strict=True))
-    return {
-        "outside": outside.reshape(*batch, *outside.shape[1:]),
-        "cell": cells.reshape(*batch, 2),
-    }
+    maps = [mask_maps(one) for one in mask.reshape(-1, *mask.shape[-2:])]
+    return MaskMaps(*(np.array(part, dtype) for part in zip(*maps, strict=True)))
