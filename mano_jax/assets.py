@@ -9,6 +9,7 @@ kintree_table, hands_components and hands_mean.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Mapping
@@ -213,6 +214,7 @@ def load_pair(source: str | os.PathLike | Mapping[str, Mapping[str, Any]]) -> Ha
     return _load_both(path, name=f"hands of {path}", licence="unknown")
 
 
+@functools.cache  # the same pair each time: programs compiled for it are found again
 def open_hands() -> HandPair:
     """The freely licensed pair shipped with this package; it is not MANO (see open_hand/README.md).
 

@@ -4,16 +4,29 @@ import io
 import os
 import pathlib
 import pickle
-import struct
 import subprocess
 import sys
 
-import hypothesis
 import numpy as np
 import pytest
-from hypothesis import strategies
 
-from mano_jax.unpickle import OFFICIAL_MANO, UnpickleError, load_official, restricted_load
+from mano_jax.unpickle import (
+    OFFICIAL_MANO,
+    UnpickleError,
+    load_official,
+    restricted_load,
+)
+from tests.mano_jax.hostile_files import (
+    DTYPE,
+    EIGHT,
+    Call,
+    array,
+    chumpy,
+    csc,
+    entries,
+    reconstructed,
+    select,
+)
 from tests.mano_jax.official_files import official_bytes, write_official
 
 LISTS = pytest.mark.parametrize("allow", [None, OFFICIAL_MANO], ids=["numpy", "official"])
@@ -72,16 +85,6 @@ def test_plain_values_and_arrays_of_any_protocol(protocol):
     assert loaded["big_endian"].dtype == np.int32 and loaded["scalar"].dtype == np.float32
 
 
-class Call:
-    """Pickles as a call of any function with any arguments."""
-
-    def __init__(self, function, *arguments):
-        self.reduced = (function, arguments)
-
-    def __reduce__(self):
-        return self.reduced
-
-
 @LISTS
 @pytest.mark.parametrize("protocol", range(5))
 @pytest.mark.parametrize(
@@ -135,30 +138,18 @@ def test_object_arrays_are_refused(allow, tmp_path):
     assert not trace.exists()
 
 
-_DTYPE = b"cnumpy\ndtype\n(S'%s'\nI0\nI1\ntR"
-
-
-def _reconstructed(state, dtype=_DTYPE % b"f8"):
-    """An array whose state is given as pickle instructions."""
-    head = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
-    return b"\x80\x02" + head + state.replace(b"DTYPE", dtype) + b"b."
-
-
-EIGHT = b"U\x08abcdefgh"
-
-
 @pytest.mark.parametrize(
     "data",
     [
-        _reconstructed(b"(I1\n(I1099511627776\ntDTYPEI0\n" + EIGHT + b"t"),  # declares 8 TB
-        _reconstructed(b"(I1\n(I-1\ntDTYPEI0\n" + EIGHT + b"t"),
-        _reconstructed(b"(I1\n(I2\ntDTYPEI0\n" + EIGHT + b"t"),  # reads past its data
-        _reconstructed(b"(I1\n(I4294967296\nI4294967296\ntDTYPEI0\n" + EIGHT + b"t"),  # wraps to 0
-        _reconstructed(b"(I1\n(I1\ntDTYPEI0\n(lt"),
-        _reconstructed(b"(I1\n(I1\ntDTYPEI0\n" + EIGHT + b"t", _DTYPE % b"O8"),
-        _reconstructed(b"(I1\n(I1\ntDTYPEI0\n" + EIGHT + b"t", _DTYPE % b"V8"),
+        reconstructed(b"(I1\n(I1099511627776\ntDTYPEI0\n" + EIGHT + b"t"),  # declares 8 TB
+        reconstructed(b"(I1\n(I-1\ntDTYPEI0\n" + EIGHT + b"t"),
+        reconstructed(b"(I1\n(I2\ntDTYPEI0\n" + EIGHT + b"t"),  # reads past its data
+        reconstructed(b"(I1\n(I4294967296\nI4294967296\ntDTYPEI0\n" + EIGHT + b"t"),  # wraps to 0
+        reconstructed(b"(I1\n(I1\ntDTYPEI0\n(lt"),
+        reconstructed(b"(I1\n(I1\ntDTYPEI0\n" + EIGHT + b"t", DTYPE % b"O8"),
+        reconstructed(b"(I1\n(I1\ntDTYPEI0\n" + EIGHT + b"t", DTYPE % b"V8"),
         # A dtype whose state claims records with objects in them.
-        _reconstructed(
+        reconstructed(
             b"(I1\n(I1\ntDTYPEI0\n" + EIGHT + b"t",
             b"cnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I3\nS'|'\nN(S'a'\nt}S'a'\n(S'O'\nI0\ntsI8\nI1\nI27\ntb",
         ),
@@ -190,54 +181,27 @@ def test_hostile_and_broken_pickles_raise_one_error(data, allow):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
-def _chumpy(kind, state):
-    module = {"Ch": b"chumpy.ch", "Select": b"chumpy.reordering"}[kind]
-    return b"c" + module + b"\n" + kind.encode() + b"\n)\x81" + state + b"b"
-
-
-def _array(values):
-    return pickle.dumps(values, 2)[2:-1].replace(b"numpy._core.", b"numpy.core.")
-
-
-def _dict(**entries):
-    items = b"".join(b"U" + struct.pack("B", len(k)) + k.encode() + v for k, v in entries.items())
-    return b"}(" + items + b"u"
-
-
-def _csc(data, indices, indptr, shape):
-    state = _dict(
-        data=_array(np.array(data)), indices=_array(np.array(indices)),
-        indptr=_array(np.array(indptr)), _shape=_array(shape),
-    )  # fmt: skip
-    return b"\x80\x02cscipy.sparse.csc\ncsc_matrix\n)\x81" + state + b"b."
-
-
-def _select(array, indices):
-    state = _dict(a=_array(array), idxs=_array(indices))
-    return b"\x80\x02" + _chumpy("Select", state) + b"."
-
-
 def test_sparse_matrices_sum_what_is_listed_twice():
-    loaded = restricted_load(_csc([1.0, 2.0, 5.0], [0, 0, 1], [0, 2, 3], (2, 2)), OFFICIAL_MANO)
+    loaded = restricted_load(csc([1.0, 2.0, 5.0], [0, 0, 1], [0, 2, 3], (2, 2)), OFFICIAL_MANO)
     np.testing.assert_array_equal(loaded, [[3.0, 0.0], [0.0, 5.0]])
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        _csc([1.0], [2], [0, 1], (2, 1)),
-        _csc([1.0], [-1], [0, 1], (2, 1)),
-        _csc([1.0], [0], [0, 1], (2**35, 1)),
-        _csc([1.0], [0], [0, 5], (2, 1)),
-        _csc([1.0], [0], [1, 0], (2, 1)),
-        _csc([1.0], [0], [0, 1], (2, 7)),
-        _csc([1.0], [0.5], [0, 1], (2, 1)),
-        b"\x80\x02" + _chumpy("Ch", b"}") + b".",
-        b"\x80\x02" + _chumpy("Ch", b"N") + b".",
+        csc([1.0], [2], [0, 1], (2, 1)),
+        csc([1.0], [-1], [0, 1], (2, 1)),
+        csc([1.0], [0], [0, 1], (2**35, 1)),
+        csc([1.0], [0], [0, 5], (2, 1)),
+        csc([1.0], [0], [1, 0], (2, 1)),
+        csc([1.0], [0], [0, 1], (2, 7)),
+        csc([1.0], [0.5], [0, 1], (2, 1)),
+        b"\x80\x02" + chumpy("Ch", b"}") + b".",
+        b"\x80\x02" + chumpy("Ch", b"N") + b".",
         b"\x80\x02cchumpy.ch\nCh\n.",
-        _select(np.ones(3), np.array([3])),
-        _select(np.ones(3), np.array([-4])),
-        _select(np.ones(3), np.ones(1)),
+        select(np.ones(3), np.array([3])),
+        select(np.ones(3), np.array([-4])),
+        select(np.ones(3), np.ones(1)),
         b"ccopy_reg\n_reconstructor\n(cposix\nsystem\nc__builtin__\nobject\nNtR.",
         b"ccopy_reg\n_reconstructor\n(ccopy_reg\n_reconstructor\nc__builtin__\nobject\nNtR.",
         b"ccopy_reg\n_reconstructor\n(c__builtin__\nset\nc__builtin__\nobject\nNtR.",
@@ -252,8 +216,8 @@ def test_misused_stand_ins_are_refused(data):
 def test_selections_cannot_multiply_memory():
     """Many small selections that share one long index list: 1 MB that would become 8 GB."""
     stream = io.BytesIO()
-    stream.write(b"\x80\x02" + _array(np.zeros(100_000, np.int64)) + b"q\x300")
-    select = _chumpy("Select", _dict(a=_array(np.ones(1))) + b"U\x04idxsh\x30s")
+    stream.write(b"\x80\x02" + array(np.zeros(100_000, np.int64)) + b"q\x300")
+    select = chumpy("Select", entries(a=array(np.ones(1))) + b"U\x04idxsh\x30s")
     stream.write(b"](" + 10_000 * select + b"e.")
     with pytest.raises(UnpickleError, match="grow"):
         restricted_load(stream.getvalue(), OFFICIAL_MANO)
@@ -268,23 +232,3 @@ def test_limits_and_missing_files(tmp_path):
     (tmp_path / "list.pkl").write_bytes(pickle.dumps([1]))
     with pytest.raises(UnpickleError, match="wanted a dict"):
         load_official(tmp_path / "list.pkl")
-
-
-_SMALL = pickle.dumps({"R": np.eye(3), "n": [1, "a", np.float32(2)]}, 2)
-
-
-@hypothesis.settings(max_examples=300, deadline=None)
-@hypothesis.given(
-    strategies.lists(
-        strategies.tuples(strategies.integers(0, len(_SMALL) - 1), strategies.binary(max_size=3)),
-        max_size=4,
-    )
-)
-def test_damaged_files_load_or_raise_the_one_error(edits):
-    data = bytearray(_SMALL)
-    for position, replacement in edits:
-        data[position : position + len(replacement)] = replacement
-    try:
-        restricted_load(bytes(data))
-    except UnpickleError:
-        pass
