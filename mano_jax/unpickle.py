@@ -54,6 +54,9 @@ OFFICIAL_MANO = {
 _FORBIDDEN = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 """Instructions that reach outside the file."""
 
+_FRAME_BYTES = 9
+"""Length of the instruction FRAME with its argument."""
+
 _INSTRUCTIONS = 1_000_000
 """Most instructions in a file; official ones have some hundreds."""
 
@@ -94,8 +97,14 @@ def _instructions(data: bytes) -> Iterator[tuple[str, Any, int]]:
             yield name, argument.reader(stream) if argument else None, position
 
 
-def _scan(data: bytes, allow: dict[tuple[str, str], str]) -> None:
-    """Reads the instructions without executing them; raises on the first unacceptable one."""
+def _scan(data: bytes, allow: dict[tuple[str, str], str]) -> bytes:
+    """Reads the instructions without executing them; raises on the first unacceptable one.
+
+    Returns:
+      The same instructions without frames. Those only say how far to read ahead; where they are
+      wrong, Python's unpickler would skip bytes and so execute others than were looked at here.
+    """
+    kept, frame_end = [], 0
     for count, (instruction, argument, position) in enumerate(_instructions(data)):
         if count > _INSTRUCTIONS:
             raise BadValueError(f"more than {_INSTRUCTIONS} instructions")
@@ -108,8 +117,10 @@ def _scan(data: bytes, allow: dict[tuple[str, str], str]) -> None:
             # The unpickler would make room for as many values as the largest number says.
             if not 0 <= argument <= count + 1:
                 raise BadValueError(f"value {argument} is remembered where {count + 1} exist")
-        elif instruction == "FRAME" and argument > len(data) - position:
-            raise BadValueError(f"a frame of {argument} bytes in {len(data) - position}")
+        elif instruction == "FRAME":
+            kept.append(data[frame_end:position])
+            frame_end = position + _FRAME_BYTES
+    return b"".join([*kept, data[frame_end:]])
 
 
 class _Unpickler(pickle.Unpickler):
@@ -167,8 +178,7 @@ def restricted_load(
     else:
         source, data = str(file), _read(pathlib.Path(file), limit_bytes)
     try:
-        _scan(data, allow)
-        recorded = _Unpickler(data, allow).load()
+        recorded = _Unpickler(_scan(data, allow), allow).load()
         return Values(limit_bytes).plain(recorded)
     except _DAMAGE as error:
         reason = str(error) or type(error).__name__

@@ -160,7 +160,7 @@ def test_object_arrays_are_refused(allow, tmp_path):
         b"\x80\x02cnumpy\nndarray\nN}S'state'\nI1\ns\x86b.",  # attributes set on a class
         b"\x80\x02cnumpy\ndtype\n(S'f8'\ntRcnumpy\ndtype\n(ta.",  # append to something recorded
         b"\x80\x02]r\xf0\xff\xff\xff.",  # remembers value 4294967280
-        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7fN.",  # a frame of 2**63 bytes
+        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f",  # a frame of 2**63 bytes
         b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x0fabc.",  # bytes beyond the file
         b"\x80\x04\x96\xff\xff\xff\xff\xff\xff\xff\x0fabc.",
         b"\x80\x02T\xff\xff\xff\x7fabc.",
@@ -221,6 +221,18 @@ def test_selections_cannot_multiply_memory():
     stream.write(b"](" + 10_000 * select + b"e.")
     with pytest.raises(UnpickleError, match="grow"):
         restricted_load(stream.getvalue(), OFFICIAL_MANO)
+
+
+def test_frames_cannot_hide_instructions():
+    """A frame that ends within a number makes Python's unpickler skip the bytes left in it.
+
+    It would take the payload from its third byte on for instructions, here one that remembers
+    value 2147483632 and so asks for 34 GB.
+    """
+    payload = b"\x00\x00r\xf0\xff\xff\x7f.".ljust(16, b"\x00")
+    frame = b"\x95" + (3).to_bytes(8, "little")
+    data = b"\x80\x04" + frame + b"B" + (16).to_bytes(4, "little") + payload + b"."
+    assert restricted_load(data) == payload
 
 
 def test_limits_and_missing_files(tmp_path):
