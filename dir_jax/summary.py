@@ -13,6 +13,7 @@ import ast
 import collections
 import math
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +103,12 @@ def summary(model: DIR) -> str:
     return "\n".join(lines)
 
 
-def _fields(pairs: list[str]) -> dict:
+def parse_fields(pairs: list[str]) -> dict[str, Any]:
+    """A model's fields from texts like "stages=3".
+
+    Raises:
+      ValueError: a text without "=".
+    """
     fields = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
@@ -124,7 +130,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
     arguments = parser.parse_args(argv)
     try:
-        model = create_model({"preset": arguments.model, **_fields(arguments.set)}, open_hands())
+        model = create_model(
+            {"preset": arguments.model, **parse_fields(arguments.set)}, open_hands()
+        )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

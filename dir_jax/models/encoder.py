@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 from flax import linen as nn
 
-from dir_jax.models.layers import BatchNorm, Conv, Dtype
+from dir_jax.models.convolutions import Conv
+from dir_jax.models.layers import BatchNorm, Dtype
 
 
 class Bottleneck(nn.Module):

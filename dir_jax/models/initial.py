@@ -7,15 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dir_jax.constants import PARAMETERS
-from dir_jax.models.layers import (
-    HANDS,
-    BatchNorm,
-    Conv,
-    Dtype,
-    HandDense,
-    linear_normal,
-    torch_uniform,
-)
+from dir_jax.models.convolutions import Conv
+from dir_jax.models.layers import HANDS, BatchNorm, Dtype, HandDense, linear_normal, torch_uniform
 
 POOLING_EPSILON = 1e-8
 

@@ -36,48 +36,6 @@ linear_normal = nn.initializers.normal(0.001)
 """The released code's linear layers."""
 
 
-class Conv(nn.Module):
-    """Convolution of (B, H, W, C) maps with PyTorch's symmetric padding.
-
-    A 1x1 convolution is a matrix product here (kernel (C, features)); it is faster on CPUs and
-    the same on GPUs. Larger kernels are (k, k, C, features).
-    """
-
-    features: int
-    kernel_size: int = 1
-    stride: int = 1
-    use_bias: bool = True
-    dtype: Dtype = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(B, H, W, C) to (B, H / stride, W / stride, features)."""
-        k, channels = self.kernel_size, x.shape[-1]
-        bias_init = torch_uniform(k * k * channels)
-        kernel_init = convolution_normal(k, self.features)
-        if k == 1:
-            x = x[:, :: self.stride, :: self.stride]
-            return nn.Dense(
-                self.features,
-                use_bias=self.use_bias,
-                dtype=self.dtype,
-                kernel_init=kernel_init,
-                bias_init=bias_init,
-                name="dense",
-            )(x)
-        return nn.Conv(
-            self.features,
-            (k, k),
-            strides=self.stride,
-            padding=[(k // 2, k // 2)] * 2,
-            use_bias=self.use_bias,
-            dtype=self.dtype,
-            kernel_init=kernel_init,
-            bias_init=bias_init,
-            name="conv",
-        )(x)
-
-
 class BatchNorm(nn.Module):
     """Batch normalisation as in PyTorch.
 
@@ -198,27 +156,3 @@ class PointMap(nn.Module):
         return nn.Dense(
             self.features, kernel_init=init, bias_init=init, dtype=self.dtype, name=name
         )(x)
-
-
-class Residual(nn.Module):
-    """Pre-activation bottleneck with half width inside (SPEC 3).
-
-    BN-ReLU-1x1, BN-ReLU-3x3, BN-ReLU-1x1, added to the input or, where widths differ, to a 1x1
-    convolution of it.
-    """
-
-    features: int
-    axis_name: str | None = None
-    dtype: Dtype = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """(B, H, W, C) to (B, H, W, features)."""
-        skip = x
-        if x.shape[-1] != self.features:
-            skip = Conv(self.features, dtype=self.dtype, name="skip")(x)
-        widths = [(self.features // 2, 1), (self.features // 2, 3), (self.features, 1)]
-        for index, (width, kernel_size) in enumerate(widths, 1):
-            x = nn.relu(BatchNorm(None, self.axis_name, name=f"norm{index}")(x, train))
-            x = Conv(width, kernel_size, dtype=self.dtype, name=f"conv{index}")(x)
-        return x + skip

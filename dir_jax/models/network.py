@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dir_jax.models.config import ModelConfig, model_config
+from dir_jax.models.convolutions import Conv
 from dir_jax.models.encoder import Encoder
 from dir_jax.models.hands import decode
 from dir_jax.models.initial import InitialEstimate
-from dir_jax.models.layers import BatchNorm, Conv, Dtype
+from dir_jax.models.layers import BatchNorm, Dtype
 from dir_jax.models.refinement import Fusion, Refinement
 from dir_jax.types import Output
 from mano_jax import HandPair
@@ -62,45 +63,59 @@ class DIR(nn.Module):
         Returns:
           `Output`, its stages in float32 at least.
         """
-        config = self.config
-        dtype = jnp.bfloat16 if config.precision == "bfloat16" else None
-        shared = (self.axis_name, dtype)
+        maps = self._encode(images, train)
+        stages, x = (self._first_estimate(maps[-1], train),), maps[-1]
+        for index in range(max(self.config.stages, LEVELS)):
+            stages, x = self._refine(index, stages, x, self.skip(maps, index), train)
+        return self._heads(stages, x, train)
+
+    def _shared(self):
+        dtype = jnp.bfloat16 if self.config.precision == "bfloat16" else None
+        return self.axis_name, dtype
+
+    def _encode(self, images, train):
+        """The encoder's four maps, c1 to c4."""
+        config, (axis_name, dtype) = self.config, self._shared()
         if dtype is not None:
             images = images.astype(dtype)
-        maps = Encoder(config.encoder_blocks, config.encoder_width, *shared, name="encoder")(
-            images, train
+        encoder = Encoder(
+            config.encoder_blocks, config.encoder_width, axis_name, dtype, name="encoder"
         )
+        maps = encoder(images, train)
         for index, features in enumerate(maps, 1):
             self.sow("intermediates", f"c{index}", features)
-        params, offset = InitialEstimate(config.attention, *shared, name="initial")(maps[-1], train)
-        stages = [decode(self.hands, params, offset, config)]
-        refinement = nn.remat(Refinement, static_argnums=(4,)) if config.remat else Refinement
-        x = maps[-1]
-        for index in range(max(config.stages, LEVELS)):
-            skip = self._skip(maps, index)
-            if index < config.stages:
-                module = refinement(config, self.hands, index, *shared, name=f"stage{index + 1}")
-                stage, x = module(x, skip, stages[-1], train)
-                stages.append(stage)
-            else:  # without refinement the two levels only feed the auxiliary heads
-                x = Fusion(config.feature_width, *shared, name=f"fusion{index + 1}")(x, skip, train)
-        return self._heads(tuple(stages), x, train, shared)
+        return maps
 
-    def _skip(self, maps, index):
+    def _first_estimate(self, features, train):
+        estimate = InitialEstimate(self.config.attention, *self._shared(), name="initial")
+        return decode(self.hands, *estimate(features, train), self.config)
+
+    def _refine(self, index, stages, x, skip, train):
+        """Stages so far and the map (B, s, s, C) to one stage more and the next map."""
+        config, shared = self.config, self._shared()
+        if index >= config.stages:  # the two levels then only feed the auxiliary heads
+            fusion = Fusion(config.feature_width, *shared, name=f"fusion{index + 1}")
+            return stages, fusion(x, skip, train)
+        refinement = nn.remat(Refinement, static_argnums=(4,)) if config.remat else Refinement
+        module = refinement(config, self.hands, index, *shared, name=f"stage{index + 1}")
+        stage, x = module(x, skip, stages[-1], train)
+        return (*stages, stage), x
+
+    def skip(self, maps, index):
         """The encoder's map for a refinement: c3, c2, then c1 brought down to c2's size."""
         if index < LEVELS:
             return maps[2 - index]
         return nn.avg_pool(maps[0], (2, 2), (2, 2))
 
-    def _heads(self, stages, x, train, shared):
-        width, (axis_name, dtype) = self.config.feature_width, shared
+    def _heads(self, stages, x, train):
+        width, (axis_name, dtype) = self.config.feature_width, self._shared()
         x = Conv(width, 3, use_bias=False, dtype=dtype, name="final_conv1")(x)
         x = nn.relu(BatchNorm(None, axis_name, name="final_norm")(x, train))
         x = Conv(width, dtype=dtype, name="final_conv2")(x)
         self.sow("intermediates", "final", x)
         lowest = jnp.promote_types(x.dtype, jnp.float32)
-        segmentation = MapHead(*shared, name="segmentation")(x, train).astype(lowest)
-        dense = MapHead(*shared, name="dense")(x, train).astype(lowest)
+        segmentation = MapHead(axis_name, dtype, name="segmentation")(x, train).astype(lowest)
+        dense = MapHead(axis_name, dtype, name="dense")(x, train).astype(lowest)
         return Output(stages=stages, segmentation=segmentation, dense=dense)
 
 

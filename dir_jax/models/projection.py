@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dir_jax.models.layers import BatchNorm, Conv, Dtype, convolution_normal, torch_uniform
+from dir_jax.models.convolutions import Conv
+from dir_jax.models.layers import BatchNorm, Dtype, convolution_normal, torch_uniform
 from mano_jax.constants import BONES
 
 KERNEL = 3

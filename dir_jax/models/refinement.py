@@ -8,17 +8,10 @@ from flax import linen as nn
 
 from dir_jax.constants import LENGTH_SCALE, PARAMETERS
 from dir_jax.models.config import ModelConfig
+from dir_jax.models.convolutions import Residual, enlarge
 from dir_jax.models.graph import GraphNetwork
 from dir_jax.models.hands import decode
-from dir_jax.models.layers import (
-    HANDS,
-    Dtype,
-    HandDense,
-    PointMap,
-    Residual,
-    linear_normal,
-    torch_uniform,
-)
+from dir_jax.models.layers import HANDS, Dtype, HandDense, PointMap, linear_normal, torch_uniform
 from dir_jax.models.projection import Projection
 from dir_jax.models.sampling import sample
 from dir_jax.models.transformer import Transformer
@@ -105,13 +98,13 @@ class Fusion(nn.Module):
 
     @nn.compact
     def __call__(self, coarse: jax.Array, skip: jax.Array, train: bool) -> jax.Array:
-        """(B, s, s, C), (B, S, S, D) to (B, S, S, features)."""
-        if coarse.shape[1] != skip.shape[1]:
-            shape = (*skip.shape[:3], coarse.shape[-1])
-            coarse = jax.image.resize(coarse, shape, "bilinear", antialias=False)
+        """(B, s, s, C), (B, S, S, D) to (B, S, S, features); s is S or S / 2."""
+        same_size = coarse.shape[1] == skip.shape[1]
+        enlarged = coarse if same_size else enlarge(coarse)
         skip = Residual(self.features, self.axis_name, self.dtype, name="skip")(skip, train)
-        both = jnp.concatenate([coarse, skip], -1)
-        return Residual(self.features, self.axis_name, self.dtype, name="fuse")(both, train)
+        both = jnp.concatenate([enlarged, skip], -1)
+        fuse = Residual(self.features, self.axis_name, self.dtype, name="fuse")
+        return fuse(both, train, None if same_size else coarse)
 
 
 class Refinement(nn.Module):

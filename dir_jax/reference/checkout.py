@@ -143,6 +143,15 @@ def build(checkout: str | pathlib.Path, hands: HandPair):
     Raises:
       ReferenceError: the folder lacks the code, or torch is not installed.
     """
+    folder = _usable(checkout)
+    with _imports(folder, hands), on_cpu(), contextlib.redirect_stdout(None):
+        from models.dir import DIR as ReferenceNetwork
+
+        network = ReferenceNetwork(21, "hands", root_joint=0)
+    return network.eval()
+
+
+def _usable(checkout: str | pathlib.Path) -> pathlib.Path:
     folder = pathlib.Path(checkout).resolve()
     _check(folder)
     try:
@@ -151,11 +160,20 @@ def build(checkout: str | pathlib.Path, hands: HandPair):
         raise ReferenceError(
             "torch is not installed; pip install -r requirements-reference.txt"
         ) from None
-    with _imports(folder, hands), on_cpu(), contextlib.redirect_stdout(None):
-        from models.dir import DIR as ReferenceNetwork
+    return folder
 
-        network = ReferenceNetwork(21, "hands", root_joint=0)
-    return network.eval()
+
+def build_hand_layer(checkout: str | pathlib.Path, hands: HandPair):
+    """The reference's layer of the right hand, without principal components or mean pose.
+
+    Raises:
+      ReferenceError: the folder lacks the code, or torch is not installed.
+    """
+    folder = _usable(checkout)
+    with _imports(folder, hands), on_cpu(), contextlib.redirect_stdout(None):
+        from manopth.manolayer import ManoLayer
+
+        return ManoLayer(side="right", mano_root="hands", use_pca=False, flat_hand_mean=True)
 
 
 def load_weights(network, state: Mapping[str, np.ndarray]) -> None:

@@ -58,6 +58,14 @@ def _meshes(hands: HandPair, generator, count: int):
 
 def random_labels(hands: HandPair, seed: int, count: int = 2) -> tuple[Targets, tuple]:
     """Labels in float64: ours, and the reference's (target, meta) of torch tensors."""
+    ours, segmentation, dense = random_targets(hands, seed, count)
+    return ours, _for_reference(ours, segmentation, dense)
+
+
+def random_targets(
+    hands: HandPair, seed: int, count: int
+) -> tuple[Targets, np.ndarray, np.ndarray]:
+    """Labels in float64, and their maps at full size, (B, 256, 256) classes and (..., 3)."""
     generator = np.random.default_rng(seed)
     with jax.enable_x64(True):
         vertices, joints = _meshes(hands, generator, count)
@@ -78,7 +86,7 @@ def random_labels(hands: HandPair, seed: int, count: int = 2) -> tuple[Targets, 
         segmentation=small_segmentation,
         dense=small_dense,
     )
-    return ours, _for_reference(ours, segmentation, dense)
+    return ours, segmentation, dense
 
 
 def _for_reference(ours: Targets, segmentation: np.ndarray, dense: np.ndarray) -> tuple:

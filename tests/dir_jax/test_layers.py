@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dir_jax.models.convolutions import Conv
 from dir_jax.models.graph import GraphConvolution, neighbours
-from dir_jax.models.layers import BatchNorm, Conv, HandDense
+from dir_jax.models.layers import BatchNorm, HandDense
 from mano_jax.constants import BONES
 
 
