@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -65,6 +67,32 @@ class Pointwise(nn.Module):
         return y if bias is None else y + bias
 
 
+def convolve_patches(x, kernel, strides, padding, **unused) -> jax.Array:
+    """A convolution as one matrix product of the pixels' neighbourhoods.
+
+    Where filters outnumber pixels, the kernel is most of the data: the CPU's convolution first
+    rearranges it (151 MB for the attention maps), the product reads it once as it lies.
+
+    Args:
+      x: (B, H, W, C).
+      kernel: (k, k, C, features).
+      strides: two.
+      padding: ((before, after), (before, after)).
+      **unused: what else `jax.lax.conv_general_dilated` takes, all as for a plain convolution.
+    """
+    size = kernel.shape[0]
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    height, width = ((padded.shape[i + 1] - size) // strides[i] + 1 for i in (0, 1))
+
+    def shifted(dy, dx):
+        rows = slice(dy, dy + strides[0] * (height - 1) + 1, strides[0])
+        columns = slice(dx, dx + strides[1] * (width - 1) + 1, strides[1])
+        return padded[:, rows, columns]
+
+    patches = [shifted(dy, dx) for dy in range(size) for dx in range(size)]
+    return jnp.concatenate(patches, -1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
 class Conv(nn.Module):
     """Convolution of (B, H, W, C) maps with PyTorch's symmetric padding.
 
@@ -85,6 +113,7 @@ class Conv(nn.Module):
         if k == 1:
             x = x[:, :: self.stride, :: self.stride]
             return Pointwise(self.features, self.use_bias, self.dtype, name="dense")(x)
+        pixels = math.prod(-(-side // self.stride) for side in x.shape[1:3])
         return nn.Conv(
             self.features,
             (k, k),
@@ -94,6 +123,7 @@ class Conv(nn.Module):
             dtype=self.dtype,
             kernel_init=convolution_normal(k, self.features),
             bias_init=torch_uniform(k * k * channels),
+            conv_general_dilated=convolve_patches if self.features > pixels else None,
             name="conv",
         )(x)
 

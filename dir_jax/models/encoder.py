@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from dir_jax.models.convolutions import Conv
 from dir_jax.models.layers import BatchNorm, Dtype
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """3x3 maximum with stride 2 over maps padded by one pixel: (B, H, W, C) to half the size.
+
+    Written as maxima of strided slices, because the gradient of a windowed reduction is a scatter:
+    on CPUs this form's is four times as fast. Where several inputs are equally large the gradient
+    is shared instead of going to the first; after a ReLU those are zeros, which pass none on.
+    """
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+    for axis in (1, 2):
+        last = x.shape[axis] - 2
+        slices = [jax.lax.slice_in_dim(x, k, k + last, 2, axis) for k in range(3)]
+        x = jnp.maximum(jnp.maximum(slices[0], slices[1]), slices[2])
+    return x
 
 
 class Bottleneck(nn.Module):
@@ -54,7 +70,7 @@ class Encoder(nn.Module):
         """(B, S, S, 3) to c1..c4: (B, S/4, S/4, 4*width) .. (B, S/32, S/32, 32*width)."""
         x = Conv(self.width, 7, 2, use_bias=False, dtype=self.dtype, name="stem")(images)
         x = nn.relu(BatchNorm(None, self.axis_name, name="stem_norm")(x, train))
-        x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
+        x = max_pool(x)
         maps = []
         for group, count in enumerate(self.blocks):
             for block in range(count):

@@ -99,9 +99,13 @@ def _imports(folder: pathlib.Path, hands: HandPair) -> Iterator[None]:
     try:
         with mock.patch.dict(sys.modules, stand_ins):
             yield
-            own = [name for name in sys.modules if _is_own(name)]
-            for name in own:
-                del sys.modules[name]
+            # Other packages stay: some (numpy.fft) cannot be imported twice.
+            imported = {
+                name: module
+                for name, module in sys.modules.items()
+                if name not in stand_ins and not _is_own(name)
+            }
+        sys.modules.update(imported)
     finally:
         sys.path[:] = path
         sys.modules.update(kept)
