@@ -1,6 +1,7 @@
-"""Row 1 of the ablation without attention: the map is averaged plainly.
+r"""Row 1 of the ablation without attention: the map is averaged plainly.
 
-    python train.py --config configs/ablation_1_no_attention.py --workdir DIR --config.data.dir DATA
+    python train.py --config configs/ablation_1_no_attention.py --workdir DIR \
+        --config.data.dir DATA
 
 Published (paper, table of the baseline's parts): MPJPE 12.53 mm; row 1 has 12.44.
 """

@@ -1,6 +1,7 @@
-"""Ablation, row 1: the initial estimate alone.
+r"""Ablation, row 1: the initial estimate alone.
 
-    python train.py --config configs/ablation_1_no_refinement.py --workdir DIR --config.data.dir DATA
+    python train.py --config configs/ablation_1_no_refinement.py --workdir DIR \
+        --config.data.dir DATA
 
 Published (paper, ablation table; InterHand2.6M test, wrist_scaled): MPJPE 12.44 mm, MPVPE 12.11
 mm, MIAA 7.41 px.

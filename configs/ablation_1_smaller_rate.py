@@ -1,6 +1,7 @@
-"""Row 1 of the ablation at a smaller learning rate.
+r"""Row 1 of the ablation at a smaller learning rate.
 
-    python train.py --config configs/ablation_1_smaller_rate.py --workdir DIR --config.data.dir DATA
+    python train.py --config configs/ablation_1_smaller_rate.py --workdir DIR \
+        --config.data.dir DATA
 
 Published (paper, table of the baseline's parts): MPJPE 12.79 mm; row 1 has 12.44. The paper does
 not state the smaller rate: 1e-4 is that of IntagHand, its baseline.

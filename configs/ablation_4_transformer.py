@@ -1,6 +1,7 @@
-"""Ablation, row 4: two refinements with the transformer.
+r"""Ablation, row 4: two refinements with the transformer.
 
-    python train.py --config configs/ablation_4_transformer.py --workdir DIR --config.data.dir DATA
+    python train.py --config configs/ablation_4_transformer.py --workdir DIR \
+        --config.data.dir DATA
 
 Published (paper, ablation table; InterHand2.6M test, wrist_scaled): MPJPE 10.98 mm, MPVPE 10.80
 mm, MIAA 6.45 px.

@@ -1,6 +1,7 @@
-"""Ablation, row 5: two refinements with graph network and transformer.
+r"""Ablation, row 5: two refinements with graph network and transformer.
 
-    python train.py --config configs/ablation_5_graph_transformer.py --workdir DIR --config.data.dir DATA
+    python train.py --config configs/ablation_5_graph_transformer.py --workdir DIR \
+        --config.data.dir DATA
 
 Published (paper, ablation table; InterHand2.6M test, wrist_scaled): MPJPE 10.73 mm, MPVPE 10.53
 mm, MIAA 6.31 px.

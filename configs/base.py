@@ -57,6 +57,7 @@ def data() -> ConfigDict:
             "synthesize_train": 2000,
             "synthesize_val": 200,
             "synthesize_test": 200,
+            "synthesize_single_share": 0.12,  # share of sequences with one hand only
             "augment": True,
             "augmentation": {
                 "rotation_degrees": 180.0,
@@ -100,8 +101,8 @@ def evaluation() -> ConfigDict:
 
 
 def log() -> ConfigDict:
-    """How often, in steps, numbers and pictures are written."""
-    return ConfigDict({"every": 100, "pictures_every": 5000})
+    """How often, in steps, numbers are written; pictures come with every validation."""
+    return ConfigDict({"every": 100})
 
 
 def parallel() -> ConfigDict:
@@ -109,9 +110,10 @@ def parallel() -> ConfigDict:
     return ConfigDict(
         {
             "backend": "pmap",  # or "jit": one program over a NamedSharding
-            "coordinator": "",  # "host:port" of process 0, or "auto" on Slurm, TPU pods and the like
+            "coordinator": "",  # "host:port" of process 0, or "auto" (Slurm, TPU pods, ...)
             "processes": 1,
             "process": 0,
+            "xla_flags": "",  # for the compiler, besides those of the environment
             "compilation_cache": "~/.cache/dir_jax/compiled",  # "": none
         }
     )

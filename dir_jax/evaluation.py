@@ -14,16 +14,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import mano_jax
 from dir_jax.constants import LENGTH_SCALE
 from dir_jax.files import write_json
+from dir_jax.forward import estimate
 from dir_jax.mean_hand import MeanHand
 from dir_jax.metrics import internet_errors
 from dir_jax.samples import Samples
 from dir_jax.scoring import Scores, about_hands, measured_hands, score_batch
-from dir_jax.targets import normalise_images, pose_batch
+from dir_jax.targets import pose_batch
 from dir_jax.totals import PCK_THRESHOLDS_MM
+from dir_jax.types import Stage
 from mano_jax.constants import SIDES
 
 _DEVICE_ARRAYS = (
-    "image",
     "global_orient",
     "hand_pose",
     "betas",
@@ -36,10 +37,9 @@ _DEVICE_ARRAYS = (
 Progress = Callable[[int], None]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _evaluate_batch(model, hands, variables, batch, baseline):
+@functools.partial(jax.jit, static_argnums=0)
+def _score_stages(hands, stages, batch, baseline):
     """Errors of every stage, of the mean hand and in InterNet's protocol, and both meshes."""
-    stages = model.apply(variables, normalise_images(batch["image"]), train=False).stages
     truth = measured_hands(hands, pose_batch(batch, hands).vertices)
     predictions = [
         measured_hands(hands, stage.vertices_xyz, LENGTH_SCALE * stage.offset) for stage in stages
@@ -91,11 +91,10 @@ class Evaluation:
         Returns:
           Columns (B,) of the per-sample table, padded samples included (their mask is 0).
         """
-        if self._sharding is None:
-            self._place(len(batch["image"]))
+        estimates = self.estimates(batch)
         arrays = jax.device_put({k: batch[k] for k in _DEVICE_ARRAYS}, self._sharding)
-        stages, about, mean, annotated, prediction, truth = _evaluate_batch(
-            self.model, self.hands, self._variables, arrays, self._baseline
+        stages, about, mean, annotated, prediction, truth = _score_stages(
+            self.hands, estimates, arrays, self._baseline
         )
         mask = np.asarray(batch["mask"]) > 0
         valid = np.asarray(batch["hand_valid"], bool) & mask[:, None]
@@ -114,6 +113,12 @@ class Evaluation:
             columns["interpenetration_cm3"] = volumes
             columns["true_interpenetration_cm3"] = final.add_volumes("true", truth, valid)
         return columns
+
+    def estimates(self, batch: dict[str, np.ndarray]) -> tuple[Stage, ...]:
+        """What the model says of a batch, on the devices."""
+        if self._sharding is None:
+            self._place(len(batch["image"]))
+        return estimate(self.model, self._variables, jax.device_put(batch["image"], self._sharding))
 
     def _place(self, batch_size: int) -> None:
         """Spreads batches over this process's devices when they can be shared evenly."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -11,10 +10,10 @@ import jax
 import numpy as np
 
 from dir_jax.constants import LENGTH_SCALE
+from dir_jax.forward import estimate
 from dir_jax.loading import Loaded
 from dir_jax.photos import Photo
 from dir_jax.pictures import draw_joints, draw_meshes
-from dir_jax.targets import normalise_images
 from dir_jax.types import Stage
 
 
@@ -62,11 +61,6 @@ def one_space(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
     return stage.vertices_xyz + place, stage.joints_xyz + place
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _stages(model, variables, images):
-    return model.apply(variables, normalise_images(images), train=False).stages
-
-
 class Predictor:
     """Runs a model on crops in batches of one size, so that it is compiled once."""
 
@@ -82,7 +76,7 @@ class Predictor:
         padded = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
         padded[:count] = images
         begin = time.perf_counter()
-        stages = _stages(self.loaded.model, self._variables, padded)
+        stages = estimate(self.loaded.model, self._variables, padded)
         stages = jax.tree.map(lambda value: np.asarray(value)[:count], stages)
         self.first_batch = self.first_batch or time.perf_counter() - begin
         return stages

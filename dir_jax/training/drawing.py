@@ -42,9 +42,7 @@ def comparison_picture(
     row = [
         caption(crop, "photo"),
         caption(draw_meshes(crop, truth_px, truth[..., 2], truth, faces), "label"),
-        caption(
-            draw_meshes(crop, predicted_px, predicted[..., 2], predicted, faces), "prediction"
-        ),
+        caption(draw_meshes(crop, predicted_px, predicted[..., 2], predicted, faces), "prediction"),
         caption(draw_view(truth, faces, "side", IMAGE_SIZE, extent), "label, side"),
         caption(draw_view(predicted, faces, "side", IMAGE_SIZE, extent), "prediction, side"),
     ]

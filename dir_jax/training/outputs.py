@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from tqdm import tqdm
 
 from dir_jax.checkpoints import load_variables
 from dir_jax.evaluation import Evaluation, evaluate, write_evaluation
-from dir_jax.mean_hand import mean_hand
+from dir_jax.mean_hand import MeanHand, mean_hand
 from dir_jax.pictures import save_png
-from dir_jax.targets import normalise_images
 from dir_jax.train_state import TrainState
 from dir_jax.training.drawing import comparison_picture
 from dir_jax.training.logs import RunLog
@@ -24,6 +22,8 @@ from dir_jax.training.start import Run
 EVALUATION_FILE = "evaluation.json"
 PICTURES_FOLDER = "pictures"
 LOGGED_PICTURES = 4
+BASELINE_SAMPLES = 2000
+"""Training examples behind the mean hand that validation compares with."""
 
 
 class Validation:
@@ -37,6 +37,7 @@ class Validation:
     def __init__(self, run: Run, log: RunLog):
         self._run, self._log = run, log
         self._model = run.model_alone()
+        self._baseline: MeanHand | None = None
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         """Numbers by name; empty when there is no split "val"."""
@@ -44,19 +45,27 @@ class Validation:
         if not run.data.sizes["val"]:
             return {}
         variables = jax.device_get(state.variables)
-        evaluation = Evaluation(self._model, variables, run.hands, volumes=False)
+        if self._baseline is None:
+            self._baseline = mean_hand(
+                run.data.folder, run.hands, config=run.data.subset, samples=BASELINE_SAMPLES
+            )
+        evaluation = Evaluation(
+            self._model, variables, run.hands, baseline=self._baseline, volumes=False
+        )
         first: dict[str, np.ndarray] | None = None
         for batch in evaluation_batches(run, "val", run.config.validation.examples):
             first = batch if first is None else first
             evaluation.add(batch)
         if run.leader:
-            self._show(int(state.step), variables, first)
+            self._show(int(state.step), evaluation, first)
         result = evaluation.result()
         names = ("mpjpe_mm", "mpvpe_mm", "mrrpe_mm")
-        return {name: float(result["wrist_scaled"][name]) for name in names}
+        numbers = {name: float(result["wrist_scaled"][name]) for name in names}
+        mean = result["baseline_mean_hand"]["wrist_scaled"]
+        return {**numbers, "mean_hand_mpjpe_mm": float(mean["mpjpe_mm"])}
 
-    def _show(self, step: int, variables: Any, batch: dict[str, np.ndarray]) -> None:
-        stages = reconstruct(self._model, variables, batch, self._run)
+    def _show(self, step: int, evaluation: Evaluation, batch: dict[str, np.ndarray]) -> None:
+        stages = jax.device_get(evaluation.estimates(batch))
         for index in range(min(LOGGED_PICTURES, int(batch["mask"].sum()))):
             picture = comparison_picture(batch, stages, index, self._run.hands)
             self._log.picture(step, f"validation/{index}", picture)
@@ -67,25 +76,15 @@ def evaluation_batches(run: Run, split: str, examples: int):
     from input_pipeline.batches import eval_batches
 
     size = min(examples or run.data.sizes[split], run.data.sizes[split])
-    batch_size = min(run.config.evaluation.batch_size, size)
+    devices = jax.local_device_count()
+    batch_size = -(-run.config.evaluation.batch_size // devices) * devices
     return eval_batches(
         run.data.folder,
         split,
-        batch_size=-(-batch_size // jax.local_device_count()) * jax.local_device_count(),
+        batch_size=batch_size,
         limit=size,
         config=run.data.subset,
     )
-
-
-def reconstruct(model: Any, variables: Any, batch: dict[str, np.ndarray], run: Run) -> Any:
-    """All stages (numpy) of the batch's first few images, as many as get drawn."""
-    count = max(run.config.evaluation.pictures, LOGGED_PICTURES)
-    return jax.device_get(_stages(model, variables, batch["image"][:count]))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _stages(model, variables, images):
-    return model.apply(variables, normalise_images(images), train=False).stages
 
 
 def write_outputs(run: Run) -> None:
@@ -97,7 +96,8 @@ def write_outputs(run: Run) -> None:
         return
     evaluation = run.workdir / EVALUATION_FILE
     folder = run.workdir / PICTURES_FOLDER
-    count = min(run.config.evaluation.pictures, run.data.sizes["test"])
+    settings = run.config.evaluation
+    count = min(settings.pictures, settings.batch_size, run.data.sizes["test"])
     missing = [i for i in range(count) if not picture_path(folder, i).exists()]
     if evaluation.exists() and not missing:
         print(f"{evaluation} and {folder} are there already", file=sys.stderr)
@@ -137,10 +137,10 @@ def _evaluate(run: Run, variables: Any, path: Path) -> None:
 
 
 def _draw(run: Run, variables: Any, missing: list[int], folder: Path) -> None:
-    batch = next(iter(evaluation_batches(run, "test", run.config.evaluation.pictures)))
-    stages = reconstruct(run.model_alone(), variables, batch, run)
+    batch = next(iter(evaluation_batches(run, "test", run.config.evaluation.examples)))
+    evaluation = Evaluation(run.model_alone(), variables, run.hands)
+    stages = jax.device_get(evaluation.estimates(batch))
     for index in missing:
-        if index < len(batch["image"]):
-            picture = comparison_picture(batch, stages, index, run.hands)
-            save_png(picture_path(folder, index), picture)
+        picture = comparison_picture(batch, stages, index, run.hands)
+        save_png(picture_path(folder, index), picture)
     print(f"pictures of {len(missing)} test examples in {folder}", file=sys.stderr)

@@ -28,7 +28,7 @@ from dir_jax.training.start import (
     describe,
     fresh_state,
     hands_checksum,
-    use_compilation_cache,
+    set_up_compiler,
 )
 from dir_jax.training.stop import StopRequest
 
@@ -52,8 +52,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
     settings.check_values(config)
     workdir.mkdir(parents=True, exist_ok=True)
     with StopRequest() as stop:
+        set_up_compiler(config.parallel.xla_flags, config.parallel.compilation_cache)
         connect(config)
-        use_compilation_cache(config.parallel.compilation_cache)
         with locked(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
             hands = check_sources(config)
             _check_config_file(config, workdir)
@@ -80,18 +80,14 @@ def _train(run: Run, stop: StopRequest) -> int:
     return FINISHED
 
 
-def _train_from(
-    run: Run, state: TrainState, checkpoints: Checkpoints, stop: StopRequest
-) -> bool:
+def _train_from(run: Run, state: TrainState, checkpoints: Checkpoints, stop: StopRequest) -> bool:
     step = int(state.step)
     validated = checkpoints.validation(step) is not None
     if step >= run.steps and validated:
         if run.leader:
             print(f"the {run.steps} steps of this run are done already", file=sys.stderr)
         return True
-    log = RunLog(
-        run.workdir, step, run.steps, run.config.train.batch_size, run.leader, validated
-    )
+    log = RunLog(run.workdir, step, run.steps, run.config.train.batch_size, run.leader, validated)
     try:
         validation = outputs.Validation(run, log)
         return TrainingLoop(run, state, checkpoints, log, stop, validation).train()

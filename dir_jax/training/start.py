@@ -125,8 +125,10 @@ def connect(config: ConfigDict) -> None:
         jax.distributed.initialize(parallel.coordinator, parallel.processes, parallel.process)
 
 
-def use_compilation_cache(folder: str) -> None:
-    """Keeps compiled programs, so that the same run starts faster the next time."""
+def set_up_compiler(flags: str, folder: str) -> None:
+    """Passes flags on to XLA (before its first use) and keeps what it compiles for the next run."""
+    if flags:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
     if folder:
         path = os.path.expanduser(folder)
         jax.config.update("jax_compilation_cache_dir", path)

@@ -76,9 +76,7 @@ class StopRequest:
             print("\nasked to stop: saving after this step", file=sys.stderr, flush=True)
 
     def _leave(self):
-        print(
-            "\nstopped; start the same command again to go on", file=sys.stderr, flush=True
-        )
+        print("\nstopped; start the same command again to go on", file=sys.stderr, flush=True)
         for cleanup in self._cleanups:
             cleanup()
         os._exit(STOPPED)

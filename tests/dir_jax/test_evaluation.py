@@ -10,6 +10,7 @@ import mano_jax
 from dir_jax import evaluation, mean_hand, metrics, scoring
 from dir_jax.interpenetration import intersection_volume_cm3
 from dir_jax.samples import Samples
+from dir_jax.types import Stage
 from input_pipeline import dataset_writer, records
 from tests.golden.toy_mano import toy_mano
 
@@ -57,7 +58,7 @@ class Echo:
         vertices, offset = variables
         size = images.shape[0]
         stages = [
-            types.SimpleNamespace(vertices_xyz=vertices[:size] + error, offset=offset[:size])
+            Stage(None, offset[:size], None, vertices[:size] + error, None, None)
             for error in (np.linspace(0, 0.02, 778, dtype=np.float32)[:, None], 0.0)
         ]
         return types.SimpleNamespace(stages=stages)

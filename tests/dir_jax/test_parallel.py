@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from dir_jax.parallel import AXIS, Parallel
+from dir_jax.parallel import Parallel
 from dir_jax.train_state import create_train_state, initial_variables
 from dir_jax.train_step import make_loss, make_train_step
 from tests.dir_jax.training_fixtures import random_batch, tiny_model, toy_hands

@@ -97,9 +97,7 @@ def test_whole_batch_terms_do_not_depend_on_the_spread(backend, devices):
         parallel = Parallel(backend, tuple(jax.devices()[:devices]))
         axis = parallel.axis_name
         optimizer = optax.sgd(1.0)
-        step = parallel.step(
-            make_train_step(whole_batch_loss(axis), optimizer, schedule, axis)
-        )
+        step = parallel.step(make_train_step(whole_batch_loss(axis), optimizer, schedule, axis))
         state = make_state(optimizer)
         new, metrics = step(parallel.replicate(state), parallel.shard(batch_of(5, 16)))
         return np.asarray(state.params["w"]) - np.asarray(new.params["w"]), metrics

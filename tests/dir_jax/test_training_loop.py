@@ -100,9 +100,7 @@ def training(tmp_path, monkeypatch):
         found = checkpoints.restore_latest()
         state = state if found is None else restore_train_state(state, found)
         step = int(state.step)
-        log = RunLog(
-            workdir, step, STEPS, 4, validated=checkpoints.validation(step) is not None
-        )
+        log = RunLog(workdir, step, STEPS, 4, validated=checkpoints.validation(step) is not None)
         validate = validate or (lambda state: {"mpjpe_mm": float(jnp.abs(state.params["w"]).sum())})
         loop = TrainingLoop(run, state, checkpoints, log, stop, validate)
         try:
@@ -195,9 +193,7 @@ def test_a_limited_number_may_be_left_out(training, tmp_path):
         training("many", bad=[3, 4, 8], **{"train.nonfinite_limit": 2})
 
 
-def test_a_disk_that_takes_no_checkpoint_is_survived_until_the_end(
-    training, monkeypatch, capsys
-):
+def test_a_disk_that_takes_no_checkpoint_is_survived_until_the_end(training, monkeypatch, capsys):
     save = Checkpoints.save
 
     def refuse(self, step, *content):
