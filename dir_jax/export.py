@@ -4,7 +4,7 @@
                              --output FILE [--platforms cpu cuda] [--separate_weights]
 
 The program takes uint8 photographs (B, 256, 256, 3), any B, and gives the outputs named in
-`OUTPUTS`. `python -m dir_jax.run_exported`, which needs only jax and numpy, shows how to run it.
+`OUTPUTS`. docs/examples/run_exported.py, which needs only jax and numpy, shows how to run it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """The exported program gives the network's own numbers, alone with jax and numpy."""
 
+import importlib.util
 import pathlib
 import subprocess
 import sys
@@ -8,12 +9,17 @@ import jax
 import numpy as np
 import pytest
 
-from dir_jax import export, run_exported
+from dir_jax import export
 from dir_jax.checkpoints import save_variables
 from dir_jax.train_state import initial_variables
 from tests.dir_jax.training_fixtures import TINY_MODEL, tiny_model, toy_hands
 
 pytestmark = pytest.mark.slow
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "docs" / "examples" / "run_exported.py"
+_spec = importlib.util.spec_from_file_location("run_exported", SCRIPT)
+run_exported = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(run_exported)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +54,7 @@ def test_a_process_with_jax_and_numpy_alone_gives_the_same(
     (tmp_path / "program").write_bytes(data)
     np.save(tmp_path / "images.npy", images)
     script = tmp_path / "alone.py"  # a copy, from where the project cannot be found
-    script.write_text(pathlib.Path(run_exported.__file__).read_text())
+    script.write_text(SCRIPT.read_text())
     command = ["--program", "program", "--images", "images.npy", "--output", "result.npz"]
     if separate:
         np.savez(tmp_path / "w.npz", **export.flat_weights(variables))
