@@ -13,7 +13,7 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "dir_jax_test_cache")
 )
 
-import pytest  # noqa: E402
+import pytest
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
