@@ -17,7 +17,8 @@ def get_config() -> ConfigDict:
     config.model.update(
         {
             "encoder_blocks": (1, 1, 1, 1),
-            "encoder_width": 16,
+            "encoder_width": 8,
+            "attention": "light",
             "feature_width": 32,
             "joint_width": 32,
             "plane_width": 16,
@@ -26,12 +27,17 @@ def get_config() -> ConfigDict:
         }
     )
     config.data.synthesize = True
+    config.data.synthesize_train = 1600
+    config.data.synthesize_val = 160
+    config.data.synthesize_test = 160
+    config.data.augmentation.rotation_degrees = 15.0
+    config.data.augmentation.blur = 0.0
     config.train.batch_size = 16
-    config.train.steps = 1500
+    config.train.steps = 500
     config.optimizer.learning_rate = 1e-3
     config.train.checkpoint_every = 250
-    config.validation.every = 500
-    config.validation.examples = 200
+    config.validation.every = 250
+    config.validation.examples = 160
     config.evaluation.batch_size = 50
     config.log.every = 20
     return config

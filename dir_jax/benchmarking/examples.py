@@ -7,15 +7,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from dir_jax.constants import IMAGE_SIZE
+from dir_jax.conversion_table import table
 from dir_jax.convert import torch_from_variables, variables_from_torch
 from dir_jax.models.network import DIR
 from dir_jax.reference.labels import random_targets
-from dir_jax.reference.pseudo_weights import pseudo_images, pseudo_state_dict
+from dir_jax.reference.pseudo_weights import pseudo_images, pseudo_state_dict, pseudo_tensor
 from dir_jax.targets import normalise_images
+from dir_jax.train_state import initial_variables
 from dir_jax.types import Targets
 from mano_jax import matrix_from_axis_angle
+from mano_jax.constants import SIDES
 
 FOCAL_PX = 500.0
 DISTANCE = 0.7
@@ -32,9 +36,27 @@ def pseudo_state(model: DIR) -> dict[str, np.ndarray]:
     return pseudo_state_dict({name: value.shape for name, value in names.items()})
 
 
-def variables_of(state: dict[str, np.ndarray], model: DIR) -> dict[str, Any]:
-    """The same weights for our network, on the device."""
-    return jax.device_put(variables_from_torch(state, model))
+def pseudo_variables(model: DIR) -> dict[str, Any]:
+    """Weights of any architecture that keep the hands in view, on the device.
+
+    The same as `pseudo_state` where the released checkpoint has names for all of them, otherwise
+    freshly initialised ones with the regressors' biases of those.
+    """
+    try:
+        table(model.config)
+    except ValueError:
+        return _fresh(model)
+    return jax.device_put(variables_from_torch(pseudo_state(model), model))
+
+
+def _fresh(model: DIR) -> dict[str, Any]:
+    flat = traverse_util.flatten_dict(jax.device_get(initial_variables(model, seed=0)))
+    for path, value in flat.items():
+        if path[-2:] == ("params", "bias"):
+            sides = [f"{'.'.join(path)}.mano_{side}.bias" for side in SIDES]
+            biases = [pseudo_tensor(name, value.shape[1:], in_norm=False) for name in sides]
+            flat[path] = np.stack(biases)
+    return jax.device_put(traverse_util.unflatten_dict(flat))
 
 
 def images_and_targets(model: DIR, count: int) -> tuple[jax.Array, Targets]:

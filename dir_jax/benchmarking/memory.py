@@ -63,11 +63,9 @@ def _peak(request: dict[str, Any]) -> int | None:
     hands, _ = load_hands(request["mano"])
     variant = VARIANTS[request["variant"]]
     model = programs.with_fields(create_model(request["config"], hands), variant)
-    state = examples.pseudo_state(model)
     if request["reference"]:
-        return _of_reference(request, model, state, imported)
-    variables = examples.variables_of(state, model)
-    del state
+        return _of_reference(request, model, examples.pseudo_state(model), imported)
+    variables = examples.pseudo_variables(model)
     program = programs.build(model, variables, variant, request["mode"], request["batch"])
     if request["mode"] == "train_step":
         del variables  # the training state holds its own

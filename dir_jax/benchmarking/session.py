@@ -92,7 +92,7 @@ def _against(chosen: dict[str, variants.Variant], variant: variants.Variant) -> 
 def _prepare(plan: Plan, variant: variants.Variant, mode: str, batch: int):
     base = dataclasses.replace(plan.model.config, **variant.against)
     model = programs.with_fields(create_model(base, plan.model.hands), variant)
-    weights = examples.variables_of(examples.pseudo_state(model), model)
+    weights = examples.pseudo_variables(model)
     cold, cached, program = analysis.compile_twice(
         lambda: programs.build(model, weights, variant, mode, batch)
     )
