@@ -74,7 +74,7 @@ def _parameters(record: Record, hands: mano_jax.HandPair) -> dict[str, dict[str,
 
 def _draw(record: Record, hands: mano_jax.HandPair) -> tuple[np.ndarray, np.ndarray]:
     """Mask and dense map as that preparation stores them, (256, 256, 3) uint8."""
-    from input_pipeline.render import render_meshes
+    from input_pipeline.render import render_meshes, whole_number_centres
 
     rotations = mano_jax.matrix_from_axis_angle(record.global_orient)
     masks, places = [], []
@@ -90,7 +90,8 @@ def _draw(record: Record, hands: mano_jax.HandPair) -> tuple[np.ndarray, np.ndar
         place = (template - template.min(0)) / np.ptp(template, axis=0)
         places.append((vertices, hand.faces, place))
     size = (CROP_SIZE, CROP_SIZE)
-    drawn = (render_meshes(meshes, record.camera, size)[0] for meshes in (masks, places))
+    camera = whole_number_centres(record.camera)
+    drawn = (render_meshes(meshes, camera, size)[0] for meshes in (masks, places))
     return tuple((255 * picture + 0.5).astype(np.uint8) for picture in drawn)
 
 

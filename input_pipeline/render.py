@@ -2,6 +2,8 @@
 
 Camera axes are this project's: x right, y down, z forward, metres. A pixel (column i, row j) has
 its centre at (i + 0.5, j + 0.5) and shows the point x with camera @ x ~ (i + 0.5, j + 0.5, 1).
+Annotations, crops and OpenCV's resampling have whole numbers at pixel centres instead: give
+`render_meshes` their camera through `whole_number_centres`.
 
 `cv2.triangleRasterize` (OpenCV 5) knows only a symmetric field of view, looks along -z and has y
 up. It is perspective-correct and exact at pixel centres, but three habits of it are met here:
@@ -25,6 +27,15 @@ CULLING = {
     "front": cv2.RASTERIZE_CULLING_CCW,
 }
 CHANNELS_PER_PASS = 3
+
+
+def whole_number_centres(camera: np.ndarray) -> np.ndarray:
+    """Intrinsics (3, 3) for this module of a camera that counts pixel centres in whole numbers.
+
+    InterHand2.6M's annotations are read that way by the public DIR and IntagHand code (their crop
+    is `cv2.warpAffine` on the very numbers the points have), and so are this project's records.
+    """
+    return np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]) @ np.asarray(camera, np.float64)
 
 
 def render_meshes(

@@ -7,7 +7,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from input_pipeline.render import rasterise
+from input_pipeline.render import rasterise, whole_number_centres
 from input_pipeline.synthetic.backdrop import backdrop
 from input_pipeline.synthetic.light import gloss
 from input_pipeline.synthetic.studio import CLOTH_SPAN, Camera, Capture
@@ -69,7 +69,8 @@ def photograph(
       (h, w, 3) uint8 RGB; all channels equal when the camera is grey.
     """
     fine = tuple(SUPERSAMPLE * side for side in camera.size)
-    intrinsics = np.diag([SUPERSAMPLE, SUPERSAMPLE, 1]) @ camera.matrix
+    # The annotations' pixels have whole numbers at their centres, the rasteriser's do not.
+    intrinsics = np.diag([SUPERSAMPLE, SUPERSAMPLE, 1]) @ whole_number_centres(camera.matrix)
     seen = [camera.see(part.vertices) for part in parts]
     meshes = [
         (points, _drawn_faces(part), _light_to(part, capture, camera))

@@ -40,7 +40,7 @@ class Camera:
       rotation: (3, 3) world to camera.
       position: (3,) metres, world.
       focal: (2,) pixels.
-      princpt: (2,) pixels.
+      princpt: (2,) pixels, whole numbers at their centres.
       size: (height, width).
       grey: whether it has no colour.
       balance: (3,) gain of red, green and blue.

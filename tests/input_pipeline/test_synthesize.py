@@ -153,7 +153,7 @@ def annotated_meshes(content: dict, image: dict) -> tuple[list, np.ndarray]:
     capture, number = str(image["capture"]), str(image["frame_idx"])
     camera = {k: np.array(v[image["camera"]]) for k, v in content["camera"][capture].items()}
     matrix = np.diag([*camera["focal"], 1.0])
-    matrix[:2, 2] = camera["princpt"]
+    matrix[:2, 2] = camera["princpt"] + 0.5  # to pixel centres at one half, as drawn here
     meshes = []
     for side, entry in content["MANO_NeuralAnnot"][capture][number].items():
         if entry is not None:
