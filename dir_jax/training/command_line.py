@@ -7,11 +7,11 @@ import os
 import sys
 import warnings
 
-from dir_jax.training.exits import BAD_INPUT, FINISHED
+from dir_jax.training.exits import BAD_INPUT, FINISHED, BadInputError
 
 
 def parse(arguments: list[str], usage: str):
-    """Reads `--config FILE [--config.x.y=v ...] --workdir DIR`.
+    """Reads `--config FILE [--config.x.y=v ...] --workdir DIR`, or says what is wrong with it.
 
     Args:
       arguments: without the program's name.
@@ -20,13 +20,29 @@ def parse(arguments: list[str], usage: str):
     Returns:
       (config, workdir), or an exit code when there is nothing to run.
     """
-    from absl import flags
-    from ml_collections import config_flags
-
     if {"--help", "-h", "-help"} & set(arguments):
         print(f"{usage.strip()}\n\nFields of a recipe, all of them in configs/base.py:\n")
         print(_fields())
         return FINISHED
+    try:
+        return read(arguments)
+    except BadInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def read(arguments: list[str]) -> tuple:
+    """The recipe with its overrides, and the work folder.
+
+    Args:
+      arguments: `--config FILE [--config.x.y=v ...] --workdir DIR`.
+
+    Raises:
+      BadInputError: what is not understood, in one line.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
     values = flags.FlagValues()
     recipe = config_flags.DEFINE_config_file(
         "config",
@@ -48,8 +64,7 @@ def parse(arguments: list[str], usage: str):
     except (flags.Error, ValueError, TypeError, SyntaxError, ImportError) as error:
         problem = str(error).splitlines()[0]
     if problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return BAD_INPUT
+        raise BadInputError(problem)
     return recipe.value, workdir.value
 
 

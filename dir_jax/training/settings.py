@@ -56,11 +56,12 @@ def differences(new: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
     return [
         f"{name}: {new.get(name, absent)} here, {saved.get(name, absent)} in the checkpoint"
         for name in sorted(new.keys() | saved.keys())
-        if new.get(name, absent) != saved.get(name, absent) and not _is_free(name)
+        if new.get(name, absent) != saved.get(name, absent) and not is_free(name)
     ]
 
 
-def _is_free(name: str) -> bool:
+def is_free(name: str) -> bool:
+    """Whether a field, or one of its groups, is in `FREE`."""
     return any(name == free or name.startswith(f"{free}.") for free in FREE)
 
 
