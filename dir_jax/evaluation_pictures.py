@@ -72,6 +72,7 @@ def read_examples(
         "betas": stack("betas", 2, 10),
         "transl": stack("transl", 2, 3),
         "camera": stack("camera", 3, 3),
+        "hand_valid": stack("hand_valid", 2),
     }
 
 

@@ -8,17 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dir_jax.constants import LENGTH_SCALE
+from dir_jax.loss_means import THRESHOLD, mean_of_known, smooth_l1
+from dir_jax.map_losses import cross_entropy, dense_loss, lovasz_softmax
 from dir_jax.types import Output, Stage, Targets
 from mano_jax import HandPair
 from mano_jax.constants import SIDES
 
-THRESHOLD = 0.01
-"""Where smooth L1 turns from quadratic to linear."""
-CLASS_WEIGHTS = np.array([0.1, 0.45, 0.45], np.float32)
-"""Cross-entropy weights of background and the two hands, in float32 as PyTorch keeps them."""
 EDGE_EPSILON = 1e-12
 UNIT_EPSILON = 1e-12
 
@@ -73,13 +70,6 @@ def loss_config(recipe: str | LossConfig | Mapping[str, Any]) -> LossConfig:
     return dataclasses.replace(RECIPES[name], **fields)
 
 
-def smooth_l1(difference: jax.Array) -> jax.Array:
-    """0.5 z^2 where |z| < 0.01, else 0.01 (|z| - 0.005); elementwise."""
-    size = jnp.abs(difference)
-    quadratic = 0.5 * jnp.square(difference)
-    return jnp.where(size < THRESHOLD, quadratic, THRESHOLD * (size - THRESHOLD / 2))
-
-
 def _unit(vectors):
     squares = jnp.sum(jnp.square(vectors), -1, keepdims=True)
     # The square root has no finite slope at zero: a collapsed edge must not poison the gradient.
@@ -95,7 +85,7 @@ def _corners(vertices, faces):
 
 
 def edge_length(vertices: jax.Array, wanted: jax.Array, faces: jax.Array) -> jax.Array:
-    """Mean absolute difference of edge lengths per hand.
+    """Mean absolute difference of edge lengths of each hand.
 
     Args:
       vertices: (B, 2, 778, 3) predicted.
@@ -103,7 +93,7 @@ def edge_length(vertices: jax.Array, wanted: jax.Array, faces: jax.Array) -> jax
       faces: (2, 1538, 3).
 
     Returns:
-      (2,).
+      (B, 2).
     """
 
     def lengths(points):
@@ -111,65 +101,20 @@ def edge_length(vertices: jax.Array, wanted: jax.Array, faces: jax.Array) -> jax
         edges = jnp.stack([a - b, a - c, b - c], -2)
         return jnp.sqrt(jnp.sum(jnp.square(edges), -1) + EDGE_EPSILON)
 
-    return jnp.abs(lengths(vertices) - lengths(wanted)).mean((0, 2, 3))
+    return jnp.abs(lengths(vertices) - lengths(wanted)).mean((2, 3))
 
 
 def normal_consistency(vertices: jax.Array, wanted: jax.Array, faces: jax.Array) -> jax.Array:
-    """Mean |cosine| between predicted edges and the labelled faces' normals, (2,) per hand."""
+    """Mean |cosine| between predicted edges and the labelled faces' normals, (B, 2)."""
     a, b, c = _corners(vertices, faces)
     edges = _unit(jnp.stack([b - a, c - a, c - b], -2))
     a, b, c = _corners(wanted, faces)
     normal = _unit(jnp.cross(_unit(b - a), _unit(c - a)))
-    return jnp.abs(jnp.sum(edges * normal[..., None, :], -1)).mean((0, 2, 3))
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array, axis_name: str | None = None) -> jax.Array:
-    """Class-weighted mean cross-entropy of (B, H, W, 3) logits and (B, H, W) labels.
-
-    With `axis_name` the weights of the whole global batch normalise it; the mean over the axis
-    is then the global value.
-    """
-    weights = jnp.asarray(CLASS_WEIGHTS, logits.dtype)[labels]
-    log_likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], -1)[..., 0]
-    total = weights.sum()
-    if axis_name is not None:
-        total = jax.lax.pmean(total, axis_name)
-    return -(weights * log_likelihood).sum() / total
-
-
-def lovasz_softmax(scores: jax.Array, labels: jax.Array, axis_name: str | None = None) -> jax.Array:
-    """Lovasz-softmax (Berman et al. 2018, algorithm 1) over the classes present in the batch.
-
-    The released code feeds raw logits where the paper of the loss has probabilities.
-
-    Args:
-      scores: (B, H, W, K).
-      labels: (B, H, W) class numbers.
-      axis_name: pmap axis whose devices' pixels are taken together.
-
-    Returns:
-      The mean over present classes.
-    """
-    if axis_name is not None:
-        scores, labels = jax.lax.all_gather((scores, labels), axis_name)
-    classes = scores.shape[-1]
-    flat, labels = scores.reshape(-1, classes), labels.reshape(-1)
-    truth = (labels[:, None] == jnp.arange(classes)).astype(flat.dtype)
-    errors = jnp.abs(truth - flat)
-    order = jnp.argsort(-jax.lax.stop_gradient(errors), axis=0)
-    sorted_truth = jnp.take_along_axis(truth, order, 0)
-    size = sorted_truth.sum(0)
-    intersection = size - jnp.cumsum(sorted_truth, 0)
-    union = size + jnp.cumsum(1 - sorted_truth, 0)
-    jaccard = 1 - intersection / union
-    steps = jnp.diff(jaccard, axis=0, prepend=jnp.zeros_like(jaccard[:1]))
-    per_class = jnp.sum(jnp.take_along_axis(errors, order, 0) * steps, 0)
-    present = size > 0
-    return jnp.where(present, per_class, 0).sum() / present.sum()
+    return jnp.abs(jnp.sum(edges * normal[..., None, :], -1)).mean((2, 3))
 
 
 def _stage_terms(stage: Stage, targets: Targets, faces, config: LossConfig, root_joint: int):
-    """Name to (2,) per hand, unweighted; `offset` to a scalar."""
+    """Name to (B, 2) per hand, unweighted; `offset` to (B,)."""
     distance = smooth_l1
     if config.distance == "l1":
 
@@ -181,7 +126,7 @@ def _stage_terms(stage: Stage, targets: Targets, faces, config: LossConfig, root
     wanted_vertices = (targets.vertices_xyz - root) / LENGTH_SCALE
     joints, vertices = stage.joints_xyz / LENGTH_SCALE, stage.vertices_xyz / LENGTH_SCALE
     wanted_offset = (root[:, 1, 0] - root[:, 0, 0]) / LENGTH_SCALE
-    per_hand = (0, 2, 3)
+    per_hand = (2, 3)
     return {
         "joints_xyz": distance(joints - wanted_joints).mean(per_hand),
         "vertices_xyz": distance(vertices - wanted_vertices).mean(per_hand),
@@ -189,23 +134,28 @@ def _stage_terms(stage: Stage, targets: Targets, faces, config: LossConfig, root
         "vertices_uv": distance(stage.vertices_uv - targets.vertices_uv).mean(per_hand),
         "edge": edge_length(vertices, wanted_vertices, faces),
         "normal": normal_consistency(vertices, wanted_vertices, faces),
-        "offset": distance(stage.offset - wanted_offset).mean(),
+        "offset": distance(stage.offset - wanted_offset).mean(-1),
     }
 
 
 def _auxiliary_terms(output: Output, targets: Targets, config: LossConfig, axis_name):
-    labels = targets.segmentation.astype(jnp.int32)
+    labels, known = targets.segmentation.astype(jnp.int32), targets.pixel_valid
     if config.auxiliary == "paper":
         truth = jax.nn.one_hot(labels, output.segmentation.shape[-1])
-        return {
-            "segmentation": config.segmentation * jnp.square(output.segmentation - truth).mean(),
-            "dense": config.dense * jnp.square(output.dense - targets.dense).mean(),
+        pairs = {
+            "segmentation": (output.segmentation, truth),
+            "dense": (output.dense, targets.dense),
         }
-    entropy = cross_entropy(output.segmentation, labels, axis_name)
+        return {
+            name: getattr(config, name) * dense_loss(*pair, jnp.square, axis_name, known)
+            for name, pair in pairs.items()
+        }
+    logits = output.segmentation
+    dense = dense_loss(output.dense, targets.dense, smooth_l1, axis_name, known)
     return {
-        "segmentation": config.segmentation * entropy,
-        "lovasz": config.segmentation * lovasz_softmax(output.segmentation, labels, axis_name),
-        "dense": config.dense * smooth_l1(output.dense - targets.dense).mean(),
+        "segmentation": config.segmentation * cross_entropy(logits, labels, axis_name, known),
+        "lovasz": config.segmentation * lovasz_softmax(logits, labels, axis_name, known),
+        "dense": config.dense * dense,
     }
 
 
@@ -219,6 +169,9 @@ def loss_terms(
     axis_name: str | None = None,
 ) -> dict[str, jax.Array]:
     """Every weighted term; their sum is the loss.
+
+    Terms of a hand are means over its valid instances in the batch, the offset's over the examples
+    with two valid hands, those of the maps over the pixels whose label is known.
 
     Args:
       output: of the network.
@@ -237,13 +190,16 @@ def loss_terms(
     faces = jnp.asarray(hands.stacked().faces)
     weights = {"edge": config.edge, "normal": config.normal}
     terms = _auxiliary_terms(output, targets, config, axis_name)
+    valid = targets.hand_valid
+    both = None if valid is None else valid.all(-1)
     for index, stage in enumerate(output.stages):
         values = _stage_terms(stage, targets, faces, config, root_joint)
         for name, value in values.items():
-            value = value * weights.get(name, config.coordinates)
+            weight = weights.get(name, config.coordinates)
             if name == "offset":
-                terms[f"{name}_{index}"] = value
+                terms[f"{name}_{index}"] = weight * mean_of_known(value, both, axis_name)
                 continue
+            value = weight * mean_of_known(value, valid, axis_name)
             for side, per_hand in zip(SIDES, value, strict=True):
                 terms[f"{name}_{side}_{index}"] = per_hand
     return terms

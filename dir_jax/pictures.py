@@ -44,6 +44,9 @@ def draw_meshes(
 ) -> np.ndarray:
     """Draws both meshes at given pixels, the nearer surface in front.
 
+    A hand with a number that is not finite (without a label, or of a network gone wrong) is left
+    out.
+
     Args:
       picture: (h, w, 3) uint8 to draw on; it is not changed.
       points_px: (2, V, 2) where each vertex goes, by whichever camera.
@@ -56,18 +59,21 @@ def draw_meshes(
       (h, w, 3) uint8.
     """
     picture = picture.copy()
-    if not (np.isfinite(points_px).all() and np.isfinite(depth).all()):
-        return picture  # a network gone wrong has nothing to show
+    known = np.isfinite(points_px).all((1, 2)) & np.isfinite(depth).all(1)
+    if not known.any():
+        return picture
+    points_px, depth, vertices_xyz = points_px[known], depth[known], vertices_xyz[known]
+    hands = [(faces[i], HAND_COLOURS[i]) for i in np.flatnonzero(known)]
     low = np.floor(points_px.min((0, 1))).astype(int) - 1
     high = np.ceil(points_px.max((0, 1))).astype(int) + 2
     low, high = np.maximum(low, 0), np.minimum(high, picture.shape[1::-1])
     if (high > low).all():  # a large photo costs no more than the part the hands are in
         part = picture[low[1] : high[1], low[0] : high[0]]
-        part[:] = _draw_part(part, points_px - low, depth, vertices_xyz, faces, opacity)
+        part[:] = _draw_part(part, points_px - low, depth, vertices_xyz, hands, opacity)
     return picture
 
 
-def _draw_part(part, points_px, depth, vertices_xyz, faces, opacity) -> np.ndarray:
+def _draw_part(part, points_px, depth, vertices_xyz, hands, opacity) -> np.ndarray:
     """`draw_meshes` for a part of the picture that holds all there is to draw."""
     height, width = part.shape[:2]
     focal = float(max(height, width))
@@ -77,7 +83,8 @@ def _draw_part(part, points_px, depth, vertices_xyz, faces, opacity) -> np.ndarr
     placed = np.concatenate([(points_px + 0.5 - middle) / focal * away, away], axis=-1)
     camera = np.array([[focal, 0, middle[0]], [0, focal, middle[1]], [0, 0, 1]])
     meshes = [
-        (placed[i], faces[i], shade(vertices_xyz[i], faces[i], HAND_COLOURS[i])) for i in range(2)
+        (points, faces, shade(vertices, faces, colour))
+        for points, vertices, (faces, colour) in zip(placed, vertices_xyz, hands, strict=True)
     ]
     background = part.astype(np.float32) / 255
     supersample = 2 if height * width <= 2_000_000 else 1
@@ -95,7 +102,7 @@ def draw_view(
     """Both hands in one space without perspective, on plain ground.
 
     Args:
-      vertices_xyz: (2, V, 3) metres, camera axes, one space for both hands.
+      vertices_xyz: (2, V, 3) metres, camera axes, one space for both hands; NaN leaves one out.
       faces: two arrays (F, 3).
       view: a key of `VIEWS`.
       size: side of the picture.
@@ -105,7 +112,8 @@ def draw_view(
       (size, size, 3) uint8.
     """
     flat = vertices_xyz.reshape(-1, 3)
-    turned = (vertices_xyz - (flat.min(0) + flat.max(0)) / 2) @ VIEWS[view].T
+    middle = (np.nanmin(flat, axis=0) + np.nanmax(flat, axis=0)) / 2
+    turned = (vertices_xyz - middle) @ VIEWS[view].T
     if extent is None:
         extent = view_extent(vertices_xyz)
     points_px = turned[..., :2] / extent * size + (size - 1) / 2
@@ -116,7 +124,7 @@ def draw_view(
 def view_extent(vertices_xyz: np.ndarray) -> float:
     """Metres across that hold the hands (..., 3) in every view, with a little room."""
     flat = vertices_xyz.reshape(-1, 3)
-    return float(max(flat.max(0) - flat.min(0)) * 1.12)
+    return float(max(np.nanmax(flat, axis=0) - np.nanmin(flat, axis=0)) * 1.12)
 
 
 def draw_joints(

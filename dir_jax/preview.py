@@ -44,6 +44,7 @@ def draw_example(image: np.ndarray, labels: Targets, hands: mano_jax.HandPair) -
     """
     points_px = (labels.vertices_uv + 1) * (IMAGE_SIZE / 2)
     vertices_xyz = np.asarray(labels.vertices_xyz)
+    vertices_xyz = np.where(labels.hand_valid[:, None, None], vertices_xyz, np.nan)
     faces = [hands[side].faces for side in SIDES]
     overlay = draw_meshes(image, points_px, vertices_xyz[..., 2], vertices_xyz, faces, _OPACITY)
     classes = np.array([_CLASS_COLOURS[name] for name in SEGMENTATION_CLASSES])

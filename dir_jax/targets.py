@@ -146,14 +146,17 @@ def targets_from_batch(
     code takes the nearest corner pixel for the segmentation, which lies 3.5 pixels off.)
 
     Args:
-      batch: as from `input_pipeline.batches`: parameters, motion, flip, camera, hand_valid.
+      batch: as from `input_pipeline.batches`: parameters, motion, flip, camera, hand_valid, and
+        joint_valid where there are annotated joints.
       hands: the hand models.
       tips: convention of the fingertips among the label joints; the released code trains with
         IntagHand's.
       colours: (778, 3) correspondence colours; `dense_colours(hands)` when None.
 
     Returns:
-      `Targets`; segmentation in the class order of `SEGMENTATION_CLASSES`.
+      `Targets`; segmentation in the class order of `SEGMENTATION_CLASSES`. Of a hand without
+      parameters only zeros are known (`hand_valid`); if its annotated joints say that it is in the
+      photograph all the same, what is not the other hand may be this one (`pixel_valid`).
     """
     batch = {name: jnp.asarray(value) for name, value in batch.items()}
     mesh = pose_batch(batch, hands, tips)
@@ -166,7 +169,7 @@ def targets_from_batch(
         vertices_uv, vertices_xyz[..., 2], batch["hand_valid"], hands, colours
     )
 
-    flip = batch["flip"]
+    flip, hand_valid = batch["flip"], batch["hand_valid"]
     classes = jnp.array([0, *(SEGMENTATION_CLASSES.index(side) for side in SIDES)], jnp.int32)
     # A mirrored left hand is a right hand.
     which = jnp.where(flip[:, None, None] & (which > 0), 3 - which, which)
@@ -182,4 +185,14 @@ def targets_from_batch(
         vertices_uv=vertices_uv,
         segmentation=classes[which],
         dense=dense,
+        hand_valid=jnp.where(flip[:, None], hand_valid[:, ::-1], hand_valid),
+        pixel_valid=_pixel_valid(which, hand_valid, batch.get("joint_valid")),
     )
+
+
+def _pixel_valid(which, hand_valid, joint_valid):
+    """Cells (B, S, S) whose label is known: all, unless a hand was seen but has no parameters."""
+    if joint_valid is None:
+        return None
+    unknown = (joint_valid.any(axis=-1) & ~hand_valid).any(axis=-1)
+    return (which > 0) | ~unknown[:, None, None]

@@ -54,6 +54,8 @@ class Targets:
       vertices_uv: (B, 2, 778, 2) likewise.
       segmentation: (B, 32, 32) int32 class numbers.
       dense: (B, 32, 32, 3) correspondence colours in [0, 1].
+      hand_valid: (B, 2) bool, hands that have labels; None: all. The others' values mean nothing.
+      pixel_valid: (B, 32, 32) bool, cells of the maps whose label is known; None: all.
     """
 
     joints_xyz: jax.Array
@@ -62,3 +64,5 @@ class Targets:
     vertices_uv: jax.Array
     segmentation: jax.Array
     dense: jax.Array
+    hand_valid: jax.Array | None = None
+    pixel_valid: jax.Array | None = None

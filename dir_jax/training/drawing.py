@@ -33,6 +33,7 @@ def comparison_picture(
     faces = [hands[side].faces for side in SIDES]
     one = {name: value[index : index + 1] for name, value in batch.items()}
     truth = np.asarray(pose_batch(one, hands).vertices)[0]
+    truth = np.where(one["hand_valid"][0][:, None, None], truth, np.nan)
     homogeneous = truth @ np.asarray(batch["camera"][index]).T
     truth_px = homogeneous[..., :2] / homogeneous[..., 2:]
     stage = jax.tree.map(lambda value: np.asarray(value[index]), stages[-1])
