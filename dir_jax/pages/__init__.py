@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: pictures, orbitable hands and curves in one file, no network."""

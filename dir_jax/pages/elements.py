@@ -1,0 +1,37 @@
+"""Tables and other plain parts of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dir_jax.pages.page import Html, element, join
+
+
+def table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> Html:
+    """A table; everything is escaped, numbers (int, float, or text that is one) align right."""
+    head = element("tr", join(*(element("th", str(name)) for name in header)))
+    body = [element("tr", join(*(_cell(value) for value in row))) for row in rows]
+    inside = join(element("thead", head), element("tbody", join(*body)))
+    return element("div", element("table", inside), class_="scroll")
+
+
+def _cell(value: object) -> Html:
+    text = value if isinstance(value, str) else f"{value:.4g}" if _is_float(value) else str(value)
+    return element("td", text, class_="number" if _is_number(text) else None)
+
+
+def _is_float(value: object) -> bool:
+    return isinstance(value, float)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def note(text: str) -> Html:
+    """A remark in smaller type."""
+    return element("p", text, class_="note")
