@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -68,15 +68,24 @@ def make_optimizer(
 
 def initial_variables(model: nn.Module, seed: int) -> dict[str, Any]:
     """Freshly initialised {"params", "batch_stats"}; the same on every machine for one seed."""
+    # Hundreds of small random draws, run once: compiling them well takes longer than they do.
+    quick = {"xla_backend_optimization_level": 0}
+    return jax.jit(_initialiser(model), compiler_options=quick)(jax.random.key(seed))
+
+
+def variable_shapes(model: nn.Module) -> dict[str, Any]:
+    """Shapes and types of `initial_variables`, without computing any of them."""
+    return jax.eval_shape(_initialiser(model), jax.random.key(0))
+
+
+def _initialiser(model: nn.Module) -> Callable[[jax.Array], dict[str, Any]]:
     images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
 
     def initialise(key):
-        return model.lazy_init(key, images, train=False)
+        variables = model.lazy_init(key, images, train=False)
+        return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
-    # Hundreds of small random draws, run once: compiling them well takes longer than they do.
-    quick = {"xla_backend_optimization_level": 0}
-    variables = jax.jit(initialise, compiler_options=quick)(jax.random.key(seed))
-    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+    return initialise
 
 
 def create_train_state(

@@ -14,7 +14,12 @@ import jax
 from ml_collections import ConfigDict
 
 from dir_jax.checkpoints import Checkpoints
-from dir_jax.train_state import TrainState, restore_train_state
+from dir_jax.train_state import (
+    TrainState,
+    create_train_state,
+    restore_train_state,
+    variable_shapes,
+)
 from dir_jax.training import outputs, settings
 from dir_jax.training.data import find_data
 from dir_jax.training.exits import FINISHED, STOPPED, BadInputError
@@ -121,11 +126,8 @@ def starting_state(run: Run, checkpoints: Checkpoints) -> TrainState:
 
 def template_state(run: Run) -> TrainState:
     """Shapes of the state, without computing any of it."""
-    from dir_jax.train_state import create_train_state, initial_variables
-
-    return jax.eval_shape(
-        lambda: create_train_state(initial_variables(run.model_alone(), 0), run.optimizer)
-    )
+    shapes = variable_shapes(run.model_alone())
+    return jax.eval_shape(lambda variables: create_train_state(variables, run.optimizer), shapes)
 
 
 def _check_config_file(config: ConfigDict, workdir: Path) -> None:
