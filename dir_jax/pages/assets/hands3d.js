@@ -32,10 +32,10 @@ Figures.kinds.hands = (figure, data) => {
     const [i, j, k] = part;
     return {
       type: "mesh3d", x, y, z, i, j, k, color: colour, name, hoverinfo: "name", flatshading: false,
-      lighting: { ambient: 0.35, diffuse: 0.7, specular: 0.12, roughness: 0.6, fresnel: 0.05,
+      lighting: { ambient: 0.4, diffuse: 0.72, specular: 0.12, roughness: 0.6, fresnel: 0.05,
                   vertexnormalsepsilon: 0, facenormalsepsilon: 0 },
       // From above, over the photographer's left shoulder.
-      lightposition: { x: -60000, y: -100000, z: -70000 }, ...more,
+      lightposition: { x: -90000, y: -100000, z: -45000 }, ...more,
     };
   }
 
