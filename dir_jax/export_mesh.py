@@ -32,6 +32,7 @@ UNITS = {
     "joints_px": "pixels of the photo (x right, y down; whole numbers at pixel centres)",
     "offset": "metres, right wrist minus left wrist, camera axes",
     "box": "pixels of the photo: x, y, width, height",
+    "hand_boxes": "of single hands as a detector saw them, like box",
     "crop": "square of the photo the network saw: centre x, centre y, side, pixels",
 }
 
@@ -124,6 +125,22 @@ def mano_parameters(
     return result
 
 
+def hand_terms(
+    hands: mano_jax.HandPair,
+    params: np.ndarray,
+    root_joint: int,
+    per_hand: dict[str, np.ndarray],
+) -> dict[str, dict[str, Any]]:
+    """`mano_parameters` and arrays with a leading axis of the two hands, as {"left", "right"}."""
+    content = {}
+    for index, (side, terms) in enumerate(
+        zip(SIDES, mano_parameters(hands, params, root_joint), strict=True)
+    ):
+        arrays = {name: np.asarray(value[index]).tolist() for name, value in per_hand.items()}
+        content[side] = terms | arrays
+    return content
+
+
 def write_parameters(
     path: str | os.PathLike,
     hands: mano_jax.HandPair,
@@ -146,9 +163,4 @@ def write_parameters(
     content["hand_model"] = {"name": hands.name, "licence": hands.licence}
     content["joint_names"] = list(JOINT_NAMES)
     content["units"] = UNITS
-    for index, (side, terms) in enumerate(
-        zip(SIDES, mano_parameters(hands, params, root_joint), strict=True)
-    ):
-        arrays = {name: np.asarray(value[index]).tolist() for name, value in per_hand.items()}
-        content[side] = terms | arrays
-    write_json(path, content)
+    write_json(path, content | hand_terms(hands, params, root_joint, per_hand))

@@ -28,12 +28,14 @@ class Photo(NamedTuple):
       image: (h, w, 3) uint8 RGB, turned upright.
       box: x, y, width, height of the hands in pixels, or None: the whole photo.
       square: (3,) centre x, centre y, half side of the crop, pixels.
+      hand_boxes: of single hands, where a detector saw them; each x, y, width, height, pixels.
     """
 
     name: str
     image: np.ndarray
     box: tuple[float, float, float, float] | None
     square: np.ndarray
+    hand_boxes: tuple[tuple[float, float, float, float], ...] = ()
 
     def crop(self) -> np.ndarray:
         """(256, 256, 3) uint8: the crop, black where the photo ends."""

@@ -161,12 +161,14 @@ def draw_joints(
     return picture
 
 
-def draw_box(picture: np.ndarray, box_xywh: Sequence[float]) -> np.ndarray:
+def draw_box(
+    picture: np.ndarray, box_xywh: Sequence[float], colour: tuple[int, int, int] = (60, 220, 100)
+) -> np.ndarray:
     """Draws a rectangle given as x, y, width, height in pixels."""
     picture = np.ascontiguousarray(picture).copy()
     x, y, width, height = (round(float(v)) for v in box_xywh)
     thick = max(1, round(max(picture.shape[:2]) / 400))
-    cv2.rectangle(picture, (x, y), (x + width, y + height), (60, 220, 100), thick, cv2.LINE_AA)
+    cv2.rectangle(picture, (x, y), (x + width, y + height), colour, thick, cv2.LINE_AA)
     return picture
 
 

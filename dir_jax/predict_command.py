@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import jax
 
-from dir_jax.loading import Loaded, load_model
-from dir_jax.photos import Photo, PhotoError, open_photo
+from dir_jax.box_finding import Finder, annotated, detected, given, whole_photo
+from dir_jax.boxes import FORMATS, BoxFile, parse_box
+from dir_jax.loading import load_model
+from dir_jax.photos import PhotoError
 from dir_jax.prediction import Predictor
-from dir_jax.prediction_files import unique_stem, write_reconstruction
+from dir_jax.prediction_files import KINDS, write_result
+from dir_jax.prediction_inputs import Source, find_sources
+from dir_jax.prediction_run import Clock, Run, Writer
+from dir_jax.prediction_video import write_video
 
-Box = tuple[float, float, float, float]
-
-
-def parse_box(text: str) -> Box:
-    """Reads "x,y,w,h".
-
-    Raises:
-      argparse.ArgumentTypeError: not four numbers, or an empty box.
-    """
-    try:
-        x, y, width, height = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no box; wanted x,y,width,height in pixels, for example 120,80,240,200"
-        ) from None
-    if not (width > 0 and height > 0):
-        raise argparse.ArgumentTypeError(f"the box {text!r} is empty; wanted a width and a height")
-    return x, y, width, height
+COMPILED = "~/.cache/dir_jax/compiled"
+"""Where compiled programs are kept, unless JAX_COMPILATION_CACHE_DIR says otherwise."""
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,51 +40,76 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="predict.py", description="Reconstructs both hands in photographs."
+        prog="predict.py", description="Reconstructs both hands in photographs and videos."
     )
-    parser.add_argument("--image", nargs="+", required=True, metavar="FILE", help="photos")
+    parser.add_argument(
+        "--image",
+        "--input",
+        dest="inputs",
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="photos, videos, and folders of them",
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     add_model_arguments(parser)
-    parser.add_argument(
+    boxes = parser.add_argument_group("where the hands are (default: the whole photo)")
+    boxes = boxes.add_mutually_exclusive_group()
+    boxes.add_argument(
         "--box",
         nargs="+",
         type=parse_box,
         metavar="x,y,w,h",
-        help="box around both hands in pixels of the upright photo: one for all photos or one "
-        "each (default: the whole photo)",
+        help="around both hands, pixels of the upright photo: one for all or one for each PATH",
     )
-    parser.add_argument("--batch_size", type=int, default=8, help="photos at a time")
+    boxes.add_argument("--boxes", metavar="FILE", help=FORMATS.replace("%", "%%"))
+    boxes.add_argument("--detect", action="store_true", help="find them (docs/prediction.md)")
+    parser.add_argument(
+        "--detector", metavar="DIR", help="folder of the detector's models (default: the cache)"
+    )
+    parser.add_argument(
+        "--write",
+        nargs="+",
+        choices=KINDS,
+        default=list(KINDS),
+        metavar="KIND",
+        help=f"of {', '.join(KINDS)} (default: all)",
+    )
+    parser.add_argument("--batch_size", type=int, default=8, help="photos at a time (default: 8)")
     return parser
 
 
-class _Run:
-    """Photos, failures and seconds of one call of the command."""
+def _finder(arguments: argparse.Namespace) -> Finder:
+    """The way to find boxes that the arguments ask for.
 
-    def __init__(self):
-        self.failed = 0
-        self.reading = 0.0
+    Raises:
+      ValueError: a number of boxes that fits nothing, an unreadable file, no detector.
+    """
+    count = len(arguments.inputs)
+    if arguments.box:
+        if len(arguments.box) not in (1, count):
+            raise ValueError(
+                f"{len(arguments.box)} boxes for {count} photos; wanted one for all or one each"
+            )
+        return given(arguments.box)
+    if arguments.boxes:
+        return annotated(BoxFile(arguments.boxes))
+    if arguments.detect:
+        from dir_jax.detection import load_detector  # optional packages
 
-    def open(self, files: Sequence[str], boxes: Sequence[Box | None]) -> Iterator[Photo]:
-        """Opens the photos one by one; names and skips those that cannot be used."""
-        for file, box in zip(files, boxes, strict=True):
-            begin = time.perf_counter()
-            try:
-                photo = open_photo(file, box)
-            except PhotoError as error:
-                self.failed += 1
-                print(f"error: {error}", file=sys.stderr)
-                continue
-            finally:
-                self.reading += time.perf_counter() - begin
-            yield photo
+        return detected(load_detector(arguments.detector))
+    return whole_photo
 
 
-def _boxes(boxes: list[Box] | None, count: int) -> list[Box | None]:
-    if boxes is None or len(boxes) == 1:
-        return (boxes or [None]) * count
-    if len(boxes) != count:
-        raise ValueError(f"{len(boxes)} boxes for {count} photos; wanted one for all or one each")
-    return list(boxes)
+def _writers(arguments: argparse.Namespace) -> list[Writer]:
+    """What is done with the result of every photo, in order."""
+    return [functools.partial(write_result, arguments.output, kinds=arguments.write)]
+
+
+def keep_compiled() -> None:
+    """Lets JAX keep what it compiles, so that the next run starts in seconds."""
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(COMPILED))
 
 
 def predict(arguments: argparse.Namespace) -> int:
@@ -102,53 +118,74 @@ def predict(arguments: argparse.Namespace) -> int:
     Raises:
       ValueError, OSError: nothing can be done at all (weights, hand models, output folder).
     """
-    boxes = _boxes(arguments.box, len(arguments.image))
     if arguments.batch_size < 1:
         raise ValueError(f"--batch_size is {arguments.batch_size}; wanted 1 or more")
+    finder = _finder(arguments)
     begin = time.perf_counter()
-    loaded = load_model(
-        workdir=arguments.workdir,
-        checkpoint=arguments.checkpoint,
-        torch_checkpoint=arguments.torch_checkpoint,
-        mano=arguments.mano,
-    )
+    sources, empty = find_sources(arguments.inputs)
+    keep_compiled()
+    clock = Clock()
+    with clock("loading"):
+        loaded = load_model(
+            workdir=arguments.workdir,
+            checkpoint=arguments.checkpoint,
+            torch_checkpoint=arguments.torch_checkpoint,
+            mano=arguments.mano,
+        )
     for note in loaded.notes:
         print(f"note: {note}")
     print(f"hands: {loaded.hands.name} ({loaded.hands.licence})")
-    loading = time.perf_counter() - begin
-    predictor = Predictor(loaded, min(arguments.batch_size, len(arguments.image)))
-    run = _Run()
-    done, writing = _write_all(predictor, run, arguments, boxes, loaded)
-    total = time.perf_counter() - begin
-    network = total - loading - run.reading - writing
-    print(
-        f"{done} photos in {total:.1f} s: loading {loading:.1f}, reading {run.reading:.1f}, "
-        f"network {network:.1f} ({predictor.first_batch:.1f} of it the first batch, compilation "
-        f"included), writing {writing:.1f}"
-    )
+    size = arguments.batch_size
+    if not any(source.video for source in sources):
+        size = max(1, min(size, len(sources)))
+    run = Run(Predictor(loaded, size), finder, _writers(arguments), clock)
+    for line in empty:
+        run.fail(line)
+    _run_all(run, sources, arguments)
+    print(_timing(run, time.perf_counter() - begin))
     if run.failed:
-        print(f"error: {run.failed} of {len(boxes)} photos could not be used", file=sys.stderr)
+        total = len(sources) + len(empty)
+        print(f"error: {run.failed} of {total} inputs could not be used", file=sys.stderr)
     return 2 if run.failed else 0
 
 
-def _write_all(
-    predictor: Predictor,
-    run: _Run,
-    arguments: argparse.Namespace,
-    boxes: Sequence[Box | None],
-    loaded: Loaded,
-) -> tuple[int, float]:
-    """Writes every reconstruction; returns how many, and the seconds it took."""
-    taken: set[str] = set()
-    done, writing = 0, 0.0
-    for found in predictor.photos(run.open(arguments.image, boxes)):
-        begin = time.perf_counter()
-        stem = unique_stem(found.photo.name, taken)
-        paths = write_reconstruction(arguments.output, stem, found, loaded)
-        done += 1
-        writing += time.perf_counter() - begin
-        print(f"[{done + run.failed}/{len(boxes)}] {found.photo.name} -> {paths[0]}", flush=True)
-    return done, writing
+def _run_all(run: Run, sources: Sequence[Source], arguments: argparse.Namespace) -> None:
+    """Photos first, in batches, then one video after the other."""
+
+    def say(name: str, path: object) -> None:
+        print(f"[{run.done + run.failed}/{len(sources)}] {name} -> {path}", flush=True)
+
+    for result in run.photos(source for source in sources if not source.video):
+        paths = run.write(result)
+        say(result.photo.name, paths[0])
+    for source in sources:
+        if source.video:
+            try:
+                paths = write_video(run, source, arguments.output, arguments.write)
+            except PhotoError as error:
+                run.fail(error)
+                continue
+            say(source.path, paths[0])
+
+
+def _timing(run: Run, total: float) -> str:
+    """One line: what was done and what it cost."""
+    predictor = run.predictor
+    seconds = run.clock.seconds
+    looked = max(predictor.looked_at, 1)
+    parts = [f"loading {seconds['loading']:.1f} s", f"compiling {predictor.compiling:.1f} s"]
+    each = {
+        "reading": seconds.get("reading", 0.0),
+        "finding hands": seconds.get("finding hands", 0.0),
+        "network": predictor.running,
+        "drawing and writing": seconds.get("drawing and writing", 0.0),
+    }
+    parts += [f"{name} {1000 * spent / looked:.0f} ms" for name, spent in each.items()]
+    frames = f" and {run.frames} frames of videos" if run.frames else ""
+    return (
+        f"{run.done} photos or videos{frames} in {total:.1f} s: {parts[0]}, {parts[1]}; "
+        f"per image {', '.join(parts[2:])}"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,47 +4,94 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from dir_jax.export_mesh import write_glb, write_obj, write_parameters
-from dir_jax.loading import Loaded
 from dir_jax.pictures import (
     caption,
     contact_sheet,
     draw_box,
+    draw_joints,
     draw_view,
     save_png,
     view_extent,
 )
-from dir_jax.prediction import Reconstruction, draw_overlay, draw_skeleton, one_space
-from mano_jax.constants import SIDES
+from dir_jax.prediction import Reconstruction, draw_overlay, one_space
+from dir_jax.prediction_result import Result
 
 VIEW_SIZE = 512
+HAND_BOX_COLOUR = (250, 220, 70)
 
 
-def unique_stem(name: str | os.PathLike, taken: set[str]) -> str:
-    """A file's name without folder and suffix, numbered when it was used before (and noted)."""
-    stem = candidate = pathlib.Path(name).stem or "photo"
-    number = 2
-    while candidate in taken:
-        candidate = f"{stem}_{number}"
-        number += 1
-    taken.add(candidate)
-    return candidate
+def overlay(result: Result, stage: int = -1) -> np.ndarray:
+    """The photo (h, w, 3) uint8 with both meshes over it, the nearer hand in front."""
+    return draw_overlay(result.found, result.faces, stage)
 
 
-def write_reconstruction(
-    folder: str | os.PathLike, stem: str, found: Reconstruction, loaded: Loaded
+def joints_and_boxes(result: Result, stage: int = -1) -> np.ndarray:
+    """The photo (h, w, 3) uint8 with joints, bones, the box and what a detector saw."""
+    picture = draw_joints(result.photo.image, result.joints_px[stage])
+    for box in result.photo.hand_boxes:
+        picture = draw_box(picture, box, HAND_BOX_COLOUR)
+    if result.photo.box is not None:
+        picture = draw_box(picture, result.photo.box)
+    return picture
+
+
+def _view(name: str) -> Callable[[Result], np.ndarray]:
+    return lambda result: draw_view(result.vertices_xyz[-1], result.faces, name, VIEW_SIZE)
+
+
+PICTURES: dict[str, Callable[[Result], np.ndarray]] = {
+    "overlay": overlay,
+    "joints": joints_and_boxes,
+    "side": _view("side"),
+    "top": _view("top"),
+}
+"""Pictures by the name that --write and the file know them by."""
+
+
+def _write_glb(path: pathlib.Path, result: Result) -> None:
+    write_glb(path, result.vertices_xyz[-1], result.faces)
+
+
+def _write_obj(path: pathlib.Path, result: Result) -> None:
+    write_obj(path, result.vertices_xyz[-1], result.faces)
+
+
+def _write_json(path: pathlib.Path, result: Result) -> None:
+    write_parameters(
+        path,
+        result.hands,
+        result.params[-1],
+        result.root_joint,
+        {"joints_xyz": result.joints_xyz[-1], "joints_px": result.joints_px[-1]},
+        record(result),
+    )
+
+
+FILES: dict[str, Callable[[pathlib.Path, Result], None]] = {
+    "glb": _write_glb,
+    "obj": _write_obj,
+    "json": _write_json,
+}
+"""Files by suffix."""
+
+KINDS = (*PICTURES, *FILES)
+
+
+def write_result(
+    folder: str | os.PathLike, result: Result, kinds: Sequence[str] = KINDS
 ) -> list[pathlib.Path]:
     """Writes STEM_overlay.png, _joints.png, _side.png, _top.png, STEM.glb, .obj and .json.
 
     Args:
       folder: where to; made when missing.
-      stem: beginning of the names.
-      found: the reconstruction.
-      loaded: the model that made it.
+      result: what to write.
+      kinds: which of `KINDS`.
 
     Returns:
       The files.
@@ -53,40 +100,29 @@ def write_reconstruction(
       OSError: the folder cannot be written.
     """
     base = pathlib.Path(folder)
-    faces = [loaded.hands[side].faces for side in SIDES]
-    vertices, joints = one_space(found.stages[-1])
-    pictures = {"overlay": draw_overlay(found, faces), "joints": draw_skeleton(found)}
-    if found.photo.box is not None:
-        pictures["joints"] = draw_box(pictures["joints"], found.photo.box)
-    for view in ("side", "top"):
-        pictures[view] = draw_view(vertices, faces, view, VIEW_SIZE)
     paths = []
-    for name, picture in pictures.items():
-        paths.append(base / f"{stem}_{name}.png")
-        save_png(paths[-1], picture)
-    paths += [base / f"{stem}{suffix}" for suffix in (".glb", ".obj", ".json")]
-    write_glb(paths[-3], vertices, faces)
-    write_obj(paths[-2], vertices, faces)
-    write_parameters(
-        paths[-1],
-        loaded.hands,
-        found.stages[-1].params,
-        loaded.model.config.root_joint,
-        {"joints_xyz": joints, "joints_px": found.joints_px()},
-        _record(found),
-    )
+    for kind in kinds:
+        if kind in PICTURES:
+            paths.append(base / f"{result.stem}_{kind}.png")
+            save_png(paths[-1], PICTURES[kind](result))
+        else:
+            paths.append(base / f"{result.stem}.{kind}")
+            FILES[kind](paths[-1], result)
     return paths
 
 
-def _record(found: Reconstruction) -> dict[str, Any]:
-    photo = found.photo
+def record(result: Result) -> dict[str, Any]:
+    """What concerns both hands (photo, box, crop, offset), ready for JSON."""
+    photo = result.photo
     x, y, half_side = (float(value) for value in photo.square)
     return {
         "image": str(photo.name),
         "image_size": [photo.image.shape[1], photo.image.shape[0]],
         "box": None if photo.box is None else [float(value) for value in photo.box],
+        "box_from": result.box_from,
+        "hand_boxes": [[float(value) for value in box] for box in photo.hand_boxes],
         "crop": {"centre": [x, y], "side": 2 * half_side},
-        "offset": found.offset_xyz.tolist(),
+        "offset": result.offset_xyz[-1].tolist(),
     }
 
 

@@ -15,6 +15,7 @@ from dir_jax.checkpoints import save_variables
 from dir_jax.loading import Loaded, load_model
 from dir_jax.models.config import TINY
 from dir_jax.photos import photo_from_image
+from dir_jax.prediction_result import NotFiniteError, result_of
 from dir_jax.types import Stage
 
 
@@ -90,6 +91,21 @@ def test_one_space_does_not_depend_on_the_models_root(known):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+def test_a_result_says_the_same_as_its_stages(known, hands):
+    result = result_of("x", known, loaded_with(hands))
+    assert result.vertices_xyz.shape == (1, 2, 778, 3) and result.cameras.shape == (1, 2, 3)
+    relative = result.joints_xyz[0] - result.joints_xyz[0][:, :1]
+    uv = result.cameras[0, :, None, :1] * relative[..., :2] + result.cameras[0, :, None, 1:]
+    x, y, half_side = result.photo.square
+    np.testing.assert_allclose(result.joints_px[0], [x, y] + uv * half_side, atol=1e-3)
+
+
+def test_an_answer_that_is_not_finite_is_no_result(known, hands):
+    stage = dataclasses.replace(known.stages[0], vertices_uv=np.full((2, 778, 2), np.nan))
+    with pytest.raises(NotFiniteError, match="grey: the network's answer is not finite"):
+        result_of("x", known._replace(stages=(stage,)), loaded_with(hands))
+
+
 def test_overlay_covers_the_projected_hands(known, hands):
     faces = [hands.left.faces, hands.right.faces]
     drawn = prediction.draw_overlay(known, faces, opacity=1.0)
@@ -107,7 +123,8 @@ def test_overlay_covers_the_projected_hands(known, hands):
 
 
 def test_files_agree_with_each_other(known, hands, tmp_path):
-    paths = prediction_files.write_reconstruction(tmp_path, "x", known, loaded_with(hands))
+    result = result_of("x", known, loaded_with(hands))
+    paths = prediction_files.write_result(tmp_path, result)
     assert sorted(p.name for p in paths) == sorted(p.name for p in tmp_path.iterdir())
     vertices, joints = prediction.one_space(known.stages[0])
     scene = trimesh.load(tmp_path / "x.glb")
@@ -160,7 +177,8 @@ def test_command_on_photos_of_all_kinds(checkpoint, tmp_path, capsys):
     assert status == 2
     assert captured.err.count("error: ") == 3  # two photos and the sum of them
     assert "none.png" in captured.err and "broken.jpg" in captured.err
-    assert "open hand" in captured.out and "2 photos in" in captured.out
+    assert "open hand" in captured.out and "\n2 photos or videos in" in captured.out
+    assert "compiling" in captured.out and "per image reading" in captured.out
     names = {p.name for p in (tmp_path / "out").iterdir()}
     kinds = ("_overlay.png", "_joints.png", "_side.png", "_top.png", ".glb", ".obj", ".json")
     assert names == {stem + kind for stem in ("hand", "hand_2") for kind in kinds}
@@ -222,12 +240,6 @@ def test_bad_commands_get_one_line(options, message, capsys):
     assert predict_command.main(["--image", "a.jpg", "--output", "o", *options]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
-
-
-def test_unique_stems():
-    taken = set()
-    stems = [prediction_files.unique_stem(n, taken) for n in ("a/x.jpg", "b/x.png", "x_2.jpg")]
-    assert stems == ["x", "x_2", "x_2_2"]
 
 
 def test_obj_and_glb_are_whole_or_absent(known, hands, tmp_path):
