@@ -7,12 +7,21 @@ from collections.abc import Sequence
 from dir_jax.pages.page import Html, element, join
 
 
-def table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> Html:
-    """A table; everything is escaped, numbers (int, float, or text that is one) align right."""
+def table(
+    header: Sequence[object], rows: Sequence[Sequence[object]], *, numbers: bool = False
+) -> Html:
+    """A table; everything is escaped, numbers (int, float, or text that is one) align right.
+
+    Args:
+      header: names of the columns.
+      rows: as many cells each.
+      numbers: whether all columns but the first hold numbers, also where a cell is "-" or a range.
+    """
     head = element("tr", join(*(element("th", str(name)) for name in header)))
     body = [element("tr", join(*(_cell(value) for value in row))) for row in rows]
     inside = join(element("thead", head), element("tbody", join(*body)))
-    return element("div", element("table", inside), class_="scroll")
+    whole = element("table", inside, class_="numeric" if numbers else None)
+    return element("div", whole, class_="scroll")
 
 
 def _cell(value: object) -> Html:

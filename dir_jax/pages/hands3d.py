@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,28 +54,7 @@ def hands_figure(
     Raises:
       ValueError: no stages, wrong shapes, or vertices that are not finite.
     """
-    meshes = [np.asarray(stage.vertices_xyz, np.float32) for stage in stages]
-    known = meshes if truth_xyz is None else [*meshes, np.asarray(truth_xyz, np.float32)]
-    _check(known, faces)
-    centre, side = _cube(known)
-    content = {
-        "stages": [
-            {"label": stage.label, "note": stage.note, "vertices": _packed(mesh)}
-            for stage, mesh in zip(stages, meshes, strict=True)
-        ],
-        "truth": None if truth_xyz is None else _packed(known[-1]),
-        "faces": [_base64(np.asarray(part, "<u2").T) for part in faces],
-        "colours": [_colour(colour) for colour in HAND_COLOURS],
-        "truthColour": _colour(TRUTH_COLOUR),
-        "centre": [round(float(value), 4) for value in centre],
-        "side": round(float(side), 4),
-        "start": start % len(stages),
-        # From where each view looks, and what is up: rows of VIEWS are right, down and away.
-        "views": {
-            name: {"eye": (-axes[2]).tolist(), "up": (-axes[1]).tolist()}
-            for name, axes in VIEWS.items()
-        },
-    }
+    content = {**hands_content(stages, truth_xyz=truth_xyz, start=start), **shared_content(faces)}
     canvas = element("div", class_="canvas", role="img", aria_label="both hands in 3D")
     controls = element("div", class_="controls")
     remark = element("p", class_="stage-note", aria_live="polite")
@@ -83,9 +62,53 @@ def hands_figure(
     return element("figure", inside, data_figure="hands", class_="hands3d")
 
 
-def _check(meshes: Sequence[np.ndarray], faces: Sequence[np.ndarray]) -> None:
-    if not meshes or len(faces) != 2:
-        raise ValueError(f"{len(meshes)} meshes and {len(faces)} lists of faces; wanted 1+ and 2")
+def hands_content(
+    stages: Sequence[StageMesh], *, truth_xyz: np.ndarray | None = None, start: int = -1
+) -> dict[str, Any]:
+    """What a figure's script needs of one pair of hands (see `hands_figure`).
+
+    Raises:
+      ValueError: no stages, wrong shapes, or vertices that are not finite.
+    """
+    meshes = [np.asarray(stage.vertices_xyz, np.float32) for stage in stages]
+    known = meshes if truth_xyz is None else [*meshes, np.asarray(truth_xyz, np.float32)]
+    _check(known)
+    centre, side = _cube(known)
+    return {
+        "stages": [
+            {"label": stage.label, "note": stage.note, "vertices": _packed(mesh)}
+            for stage, mesh in zip(stages, meshes, strict=True)
+        ],
+        "truth": None if truth_xyz is None else _packed(known[-1]),
+        "centre": [round(float(value), 4) for value in centre],
+        "side": round(float(side), 4),
+        "start": start % len(stages),
+    }
+
+
+def shared_content(faces: Sequence[np.ndarray]) -> dict[str, Any]:
+    """What the figures of many pairs of hands have in common.
+
+    Raises:
+      ValueError: not the faces of two hands.
+    """
+    if len(faces) != 2:
+        raise ValueError(f"{len(faces)} lists of faces; wanted those of 2 hands")
+    return {
+        "faces": [_base64(np.asarray(part, "<u2").T) for part in faces],
+        "colours": [_colour(colour) for colour in HAND_COLOURS],
+        "truthColour": _colour(TRUTH_COLOUR),
+        # From where each view looks, and what is up: rows of VIEWS are right, down and away.
+        "views": {
+            name: {"eye": (-axes[2]).tolist(), "up": (-axes[1]).tolist()}
+            for name, axes in VIEWS.items()
+        },
+    }
+
+
+def _check(meshes: Sequence[np.ndarray]) -> None:
+    if not meshes:
+        raise ValueError("no stages: there is nothing to show")
     for mesh in meshes:
         if mesh.ndim != 3 or mesh.shape[::2] != (2, 3) or mesh.shape != meshes[0].shape:
             raise ValueError(f"vertices of shape {mesh.shape}; wanted (2, V, 3), the same for all")
