@@ -14,6 +14,7 @@ import jax
 from dir_jax.box_finding import Finder, annotated, detected, given, whole_photo
 from dir_jax.boxes import FORMATS, BoxFile, parse_box
 from dir_jax.loading import load_model
+from dir_jax.pages.viewer import write_viewer
 from dir_jax.photos import PhotoError
 from dir_jax.prediction import Predictor
 from dir_jax.prediction_files import KINDS, write_result
@@ -75,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KIND",
         help=f"of {', '.join(KINDS)} (default: all)",
     )
+    parser.add_argument(
+        "--html", action="store_true", help="a page per photo: overlay, hands to turn, all stages"
+    )
     parser.add_argument("--batch_size", type=int, default=8, help="photos at a time (default: 8)")
     return parser
 
@@ -103,7 +107,12 @@ def _finder(arguments: argparse.Namespace) -> Finder:
 
 def _writers(arguments: argparse.Namespace) -> list[Writer]:
     """What is done with the result of every photo, in order."""
-    return [functools.partial(write_result, arguments.output, kinds=arguments.write)]
+    writers: list[Writer] = [
+        functools.partial(write_result, arguments.output, kinds=arguments.write)
+    ]
+    if arguments.html:
+        writers.append(functools.partial(write_viewer, arguments.output))
+    return writers
 
 
 def keep_compiled() -> None:

@@ -32,10 +32,11 @@ Figures.kinds.hands = (figure, data) => {
     const [i, j, k] = part;
     return {
       type: "mesh3d", x, y, z, i, j, k, color: colour, name, hoverinfo: "name", flatshading: false,
-      lighting: { ambient: 0.4, diffuse: 0.72, specular: 0.12, roughness: 0.6, fresnel: 0.05,
+      lighting: { ambient: 0.42, diffuse: 0.62, specular: 0.08, roughness: 0.6, fresnel: 0.02,
                   vertexnormalsepsilon: 0, facenormalsepsilon: 0 },
-      // From above, over the photographer's left shoulder.
-      lightposition: { x: -90000, y: -100000, z: -45000 }, ...more,
+      // The light turns with the viewer: right, up, away from the eye, where without perspective
+      // plotly stretches depth by some hundreds (found by trying).
+      lightposition: { x: -60000, y: 90000, z: -420 }, ...more,
     };
   }
 
