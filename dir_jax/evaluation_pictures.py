@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from dir_jax.files import whole_file
@@ -14,6 +15,8 @@ from dir_jax.metrics import PROTOCOLS
 from dir_jax.pictures import caption, contact_sheet, save_png
 from dir_jax.prediction import Predictor
 from dir_jax.training.drawing import comparison_picture
+from dir_jax.types import Stage
+from mano_jax import HandPair
 
 _LABELS = {
     "wrist_scaled": "wrist, scaled",
@@ -76,30 +79,69 @@ def read_examples(
     }
 
 
-def draw_samples(
-    path: str | os.PathLike,
+class Examples(NamedTuple):
+    """Examples of a split with what a model says of them.
+
+    Attributes:
+      split: they are from.
+      indices: their numbers.
+      batch: as from `read_examples`.
+      stages: the network's estimates, numpy.
+    """
+
+    split: str
+    indices: Sequence[int]
+    batch: dict[str, np.ndarray]
+    stages: tuple[Stage, ...]
+
+
+def look_at(
     loaded: Loaded,
     data_dir: str | os.PathLike,
     split: str,
-    samples: Sequence[tuple[int, float]],
+    indices: Sequence[int],
     config: str = "interacting",
+    batch_size: int = 8,
+) -> Examples:
+    """Runs a model on chosen examples.
+
+    Args:
+      loaded: the model.
+      data_dir: prepared data.
+      split: of the examples.
+      indices: at least one.
+      config: configuration of the data.
+      batch_size: images at a time; that of the evaluation is compiled already.
+    """
+    batch = read_examples(data_dir, split, indices, config)
+    predictor = Predictor(loaded, batch_size)
+    parts = [
+        predictor.crops(batch["image"][start : start + batch_size])
+        for start in range(0, len(indices), batch_size)
+    ]
+    stages = jax.tree.map(lambda *values: np.concatenate(values), *parts)
+    return Examples(split, list(indices), batch, stages)
+
+
+def draw_samples(
+    path: str | os.PathLike,
+    hands: HandPair,
+    examples: Examples,
+    samples: Sequence[tuple[int, float]],
 ) -> None:
     """Draws samples as rows: photo, label, prediction, both from the side.
 
     Args:
       path: PNG to write.
-      loaded: the model.
-      data_dir: prepared data.
-      split: of the samples.
+      hands: the hand models.
+      examples: with all these samples among them.
       samples: (number, error in mm) of each.
-      config: configuration of the data.
     """
-    batch = read_examples(data_dir, split, [index for index, _ in samples], config)
-    stages = Predictor(loaded, len(samples)).crops(batch["image"])
     rows = []
-    for row, (index, error) in enumerate(samples):
-        picture = comparison_picture(batch, stages, row, loaded.hands)
-        rows.append(_titled(picture, f"{split} {index}: MPJPE {error:.1f} mm"))
+    for index, error in samples:
+        row = examples.indices.index(index)
+        picture = comparison_picture(examples.batch, examples.stages, row, hands)
+        rows.append(_titled(picture, f"{examples.split} {index}: MPJPE {error:.1f} mm"))
     save_png(path, contact_sheet(rows, 1))
 
 
@@ -140,23 +182,19 @@ def draw_pck(path: str | os.PathLike, results: Mapping[str, Mapping[str, Any]]) 
 
 def draw_evaluation(
     stem: str,
-    loaded: Loaded,
-    data_dir: str | os.PathLike,
-    split: str,
+    hands: HandPair,
+    examples: Examples,
     ranking: tuple[np.ndarray, np.ndarray],
     count: int,
-    config: str = "interacting",
 ) -> list[str]:
     """Writes STEM_worst.png, STEM_median.png and STEM_best.png.
 
     Args:
       stem: beginning of the files' names.
-      loaded: the model.
-      data_dir: prepared data.
-      split: that was evaluated.
+      hands: the hand models.
+      examples: the chosen samples (see `chosen_samples`) and what the model says of them.
       ranking: (N,) numbers and (N,) errors of the samples (`samples.Samples.ranking`).
       count: samples in each picture.
-      config: configuration of the data.
 
     Returns:
       The files.
@@ -165,5 +203,5 @@ def draw_evaluation(
     for name, samples in chosen_samples(*ranking, count).items():
         if samples:
             paths.append(f"{stem}_{name}.png")
-            draw_samples(paths[-1], loaded, data_dir, split, samples, config)
+            draw_samples(paths[-1], hands, examples, samples)
     return paths

@@ -80,16 +80,25 @@ class PredictionTable:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def has_meshes(self) -> bool:
+        """Whether predictions and ground truth are meshes; otherwise joints are compared."""
+        return "vertices_xyz" in self.predicted and "gt_vertices_xyz" in self.true
+
     def batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
         """All samples in order as arrays of `size` rows; `mask` (size,) marks the real ones."""
         for start in range(0, len(self), size):
             indices = np.minimum(np.arange(start, start + size), len(self) - 1)
-            batch = {name: _native(array[indices]) for name, array in self.predicted.items()}
-            rows = self.rows[indices]
-            batch |= {name: _native(array[rows]) for name, array in self.true.items()}
+            batch = self.take(indices)
             batch["index"] = indices
             batch["mask"] = np.arange(start, start + size) < len(self)
             yield batch
+
+    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Arrays of chosen samples, predictions and ground truth."""
+        batch = {name: _native(array[indices]) for name, array in self.predicted.items()}
+        rows = self.rows[indices]
+        return batch | {name: _native(array[rows]) for name, array in self.true.items()}
 
 
 def _native(array: np.ndarray) -> np.ndarray:

@@ -38,7 +38,9 @@ def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def protocol_table(results: Mapping[str, Mapping[str, Any]], protocol: str) -> str:
+def protocol_rows(
+    results: Mapping[str, Mapping[str, Any]], protocol: str
+) -> tuple[list[list[str]], dict[str, str]]:
     """One protocol's table.
 
     Args:
@@ -46,7 +48,7 @@ def protocol_table(results: Mapping[str, Mapping[str, Any]], protocol: str) -> s
       protocol: a key of `PROTOCOLS`.
 
     Returns:
-      Lines of text; published rows carry a letter, explained below the table.
+      Rows of cells, the first one the header; and the letter of each source of published figures.
     """
     rows = [[protocol, *COLUMNS, "samples"]]
     for name, result in results.items():
@@ -63,12 +65,19 @@ def protocol_table(results: Mapping[str, Mapping[str, Any]], protocol: str) -> s
             letter = sources.setdefault(published.source, "abcdefgh"[len(sources)])
             cells = [_cell(published.values.get(key), column) for column, key in COLUMNS.items()]
             rows.append([f"{published.name} [{letter}]", *cells, ""])
+    return rows, {letter: source for source, letter in sources.items()}
+
+
+def source_line(letter: str, source: str) -> str:
+    """What a letter behind a published row stands for."""
+    return f"[{letter}] published, InterHand2.6M test: {source}"
+
+
+def protocol_table(results: Mapping[str, Mapping[str, Any]], protocol: str) -> str:
+    """One protocol's table as lines of text; published rows carry a letter, explained below."""
+    rows, sources = protocol_rows(results, protocol)
     lines = _lines(rows)
-    lines += [
-        f"  [{letter}] published, InterHand2.6M test: {source}"
-        for source, letter in sources.items()
-    ]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"  {source_line(*source)}" for source in sources.items()])
 
 
 def all_tables(results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -79,6 +88,12 @@ def all_tables(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _internet_table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = internet_rows(results)
+    return "\n".join(_lines(rows)) if len(rows) > 1 else ""
+
+
+def internet_rows(results: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """InterNet's protocol: rows of cells; only the header when nobody has annotated joints."""
     groups = ("single", "interacting", "all")
     header = ["internet (annotated joints)", *(f"{g} mm" for g in groups), "MRRPE mm", "samples"]
     rows = [header]
@@ -88,4 +103,4 @@ def _internet_table(results: Mapping[str, Mapping[str, Any]]) -> str:
             cells = [_cell(values.get(f"{group}_mpjpe_mm"), "") for group in groups]
             cells.append(_cell(values.get("mrrpe_mm"), ""))
             rows.append([name, *cells, str(values["all_samples"])])
-    return "\n".join(_lines(rows)) if len(rows) > 1 else ""
+    return rows

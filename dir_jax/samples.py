@@ -16,6 +16,14 @@ from dir_jax.table import SampleTable
 from dir_jax.totals import HAND_METRICS
 from mano_jax.constants import SIDES
 
+LISTED_COLUMNS = {
+    "MRRPE mm": "wrist_scaled_mrrpe_mm",
+    "hands apart mm": "hands_distance_mm",
+    "overlap": "silhouette_overlap",
+    "IV cm³": "interpenetration_cm3",
+}
+"""What the report lists of a sample besides its main errors: its heading, the table's column."""
+
 
 class Samples(contextlib.AbstractContextManager):
     """Takes the per-sample columns of an evaluation, batch by batch.
@@ -29,7 +37,8 @@ class Samples(contextlib.AbstractContextManager):
         self._identities = identities
         self._table = SampleTable(path, identities)
         self._bootstrap, self._breakdown = Bootstrap(), Breakdown()
-        self._ranked: list[tuple[np.ndarray, np.ndarray]] = []
+        self._indices: list[np.ndarray] = []
+        self._numbers: list[np.ndarray] = []
 
     def __enter__(self) -> Samples:
         self._table.__enter__()
@@ -43,7 +52,10 @@ class Samples(contextlib.AbstractContextManager):
         if not len(indices):
             return
         self._table.add(indices, columns)
-        self._ranked.append((np.asarray(indices), main_errors(columns)[:, 0]))
+        unknown = np.full(len(indices), np.nan)
+        others = [columns.get(name, unknown) for name in LISTED_COLUMNS.values()]
+        self._indices.append(np.asarray(indices))
+        self._numbers.append(np.column_stack([main_errors(columns), *others]).astype(np.float32))
         self._bootstrap.add(int(indices[0]), columns)
         cameras = None
         if self._identities is not None:
@@ -53,8 +65,14 @@ class Samples(contextlib.AbstractContextManager):
 
     def ranking(self) -> tuple[np.ndarray, np.ndarray]:
         """Numbers (N,) and wrist_scaled MPJPE (N,) in mm of all samples."""
-        indices, errors = zip(*self._ranked, strict=True)
-        return np.concatenate(indices), np.concatenate(errors)
+        indices, numbers = self.listed()
+        return indices, numbers[next(iter(numbers))]
+
+    def listed(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Numbers (N,) of all samples, and (N,) for each column of the report's list."""
+        table = np.concatenate(self._numbers).astype(np.float64)
+        names = ("MPJPE mm", "MPVPE mm", *LISTED_COLUMNS)
+        return np.concatenate(self._indices), dict(zip(names, table.T, strict=True))
 
     def summary(self) -> dict[str, Any]:
         """Intervals (`confidence_95`) and groups, for `evaluation.json`."""

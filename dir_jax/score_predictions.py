@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import jax
@@ -19,7 +18,7 @@ BATCH = 250
 """Samples at a time: a thousand are four batches of one compiled program."""
 
 
-def _hands(
+def hands_of(
     pair: mano_jax.HandPair, batch: dict[str, np.ndarray], prefix: str, vertices: bool
 ) -> Hands:
     """Meshes with measured joints, or joints alone, from a batch's arrays."""
@@ -35,7 +34,7 @@ def score_predictions(
     hands: mano_jax.HandPair,
     *,
     volumes: bool = True,
-    csv_path: str | os.PathLike | None = None,
+    samples: Samples | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Errors of predictions under every protocol, in the precision of their arrays.
@@ -44,31 +43,31 @@ def score_predictions(
       table: checked predictions.
       hands: hand models whose regressor and faces belong to the vertices.
       volumes: whether to measure interpenetration (needs vertices and offsets).
-      csv_path: per-sample table to write, or None.
+      samples: takes every sample's errors; give one to have the table written, or to rank them.
       progress: called after every batch with its number of samples.
 
     Returns:
       The content of `evaluation.json`.
     """
-    meshes = "vertices_xyz" in table.predicted and "gt_vertices_xyz" in table.true
+    meshes = table.has_meshes
     scores = Scores(hands)
     absolute: bool | None = None
-    with jax.enable_x64(True), Samples(csv_path, table.sample_ids) as samples:
+    with jax.enable_x64(True), samples or Samples(None) as kept:
         for batch in table.batches(min(BATCH, len(table))):
-            prediction = _hands(hands, batch, "", meshes)
+            prediction = hands_of(hands, batch, "", meshes)
             if absolute is None:
                 absolute = in_camera_space(prediction.joints_xyz[:, :, WRIST])
-            prediction = _placed(prediction, batch.get("offset"), absolute)
-            truth = _hands(hands, batch, "gt_", meshes)
+            prediction = placed(prediction, batch.get("offset"), absolute)
+            truth = hands_of(hands, batch, "gt_", meshes)
             columns = _add(scores, batch, prediction, truth, volumes and meshes)
             real = batch["mask"]
-            samples.add(batch["index"][real], {k: v[real] for k, v in columns.items()})
+            kept.add(batch["index"][real], {k: v[real] for k, v in columns.items()})
             if progress is not None:
                 progress(int(real.sum()))
-    return report(scores, hands) | samples.summary()
+    return report(scores, hands) | kept.summary()
 
 
-def _placed(prediction: Hands, offset: np.ndarray | None, absolute: bool) -> Hands:
+def placed(prediction: Hands, offset: np.ndarray | None, absolute: bool) -> Hands:
     """Adds the offset; hands in camera space are moved to their own wrists first."""
     if not absolute:
         return prediction.replace(offset=offset)

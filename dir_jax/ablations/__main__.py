@@ -21,8 +21,8 @@ from pathlib import Path
 from dir_jax.ablations import report, runs
 from dir_jax.ablations.comparison import Values, errors_of
 from dir_jax.ablations.plan import Plan, make_plan, recipe_names
-from dir_jax.evaluate_command import split_recipe_arguments
 from dir_jax.files import write_bytes, write_json
+from dir_jax.recipe_arguments import split_recipe_arguments
 from dir_jax.training.command_line import prepare_process
 from dir_jax.training.exits import BAD_INPUT, FAILED, FINISHED, RunError
 from dir_jax.training.stop import StopRequest
