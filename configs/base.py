@@ -113,6 +113,7 @@ def parallel() -> ConfigDict:
             "coordinator": "",  # "host:port" of process 0, or "auto" (Slurm, TPU pods, ...)
             "processes": 1,
             "process": 0,
+            "heartbeat_seconds": 100,  # a process silent for so long is lost, and ends the run
             "xla_flags": "",  # for the compiler, besides those of the environment
             "compilation_cache": "~/.cache/dir_jax/compiled",  # "": none
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import subprocess
@@ -119,6 +120,21 @@ def training_batches(
         process_index=process,
         process_count=processes,
     )
+
+
+@contextlib.contextmanager
+def unreadable_examples_end_the_run() -> Iterator[None]:
+    """Gives the pipeline's word that too many examples cannot be read the form of a run's end.
+
+    Raises:
+      RunError: names the examples.
+    """
+    from input_pipeline.batches import RecordError
+
+    try:
+        yield
+    except RecordError as error:
+        raise RunError(str(error)) from error
 
 
 def frame_names(data: Data, split: str, indices: np.ndarray) -> list[str]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
+
+from dir_jax.files import write_bytes
 
 METRICS_FILE = "metrics.jsonl"
 VALIDATION_FILE = "validation.jsonl"
@@ -30,23 +34,30 @@ class JsonLines:
     def __init__(self, path: Path, last_step: int):
         self.path = path
         kept = [line for line in self._lines() if line.get("step", 0) <= last_step]
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(temporary, path)
+        write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def _lines(self) -> list[dict[str, Any]]:
         lines = []
         for text in self.path.read_text().splitlines() if self.path.exists() else []:
-            try:
+            with contextlib.suppress(ValueError):  # half written when the power failed
                 lines.append(json.loads(text))
-            except ValueError:
-                break
         return [line for line in lines if isinstance(line, dict)]
 
     def append(self, values: Mapping[str, Any]) -> None:
-        """Adds one line, on disk before it returns."""
-        with open(self.path, "a") as file:
-            file.write(json.dumps(values) + "\n")
+        """Adds one line, whole or not at all; the system has it before this returns.
+
+        Raises:
+          OSError: the disk is full.
+        """
+        data = f"{json.dumps(values)}\n".encode()
+        with open(self.path, "ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(before)
+                raise
 
 
 class Timer:
@@ -96,11 +107,11 @@ class RunLog:
         self._warned = False
         if not enabled:
             return
-        from tensorboardX import SummaryWriter
+        from dir_jax.training.board import Board
 
         self._metrics = JsonLines(workdir / METRICS_FILE, step)
         self._validation = JsonLines(workdir / VALIDATION_FILE, step if validated else step - 1)
-        self._board = SummaryWriter(str(workdir / TENSORBOARD_FOLDER), purge_step=step + 1)
+        self._board = Board(workdir / TENSORBOARD_FOLDER, purge_step=step + 1)
         self._bar = tqdm(
             total=steps,
             initial=step,
@@ -139,7 +150,8 @@ class RunLog:
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Shows a (H, W, 3) uint8 picture in TensorBoard."""
         if self.enabled:
-            self._board.add_image(name, image, step, dataformats="HWC")
+            with self._going_on():
+                self._board.picture(step, name, image)
 
     def say(self, text: str) -> None:
         """Prints a line without tearing the progress bar."""
@@ -147,15 +159,20 @@ class RunLog:
             tqdm.write(text, file=sys.stderr)
 
     def _write(self, file: JsonLines, line: Mapping[str, Any], group: str) -> None:
-        try:
+        with self._going_on():
             file.append(line)
-            for name, value in line.items():
-                if name != "step":
-                    self._board.add_scalar(f"{group}/{name}", value, line["step"])
-            self._board.flush()
-        except OSError as error:  # a full disk must not end the run for the sake of a log
+        curves = {f"{group}/{name}": value for name, value in line.items() if name != "step"}
+        with self._going_on():
+            self._board.scalars(line["step"], curves)
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """A full disk must not end the run for the sake of a log."""
+        try:
+            yield
+        except OSError as error:
             if not self._warned:
-                self.say(f"warning: {file.path} could not be written ({error}); going on")
+                self.say(f"warning: the run's record could not be written ({error}); going on")
             self._warned = True
 
     def close(self) -> None:

@@ -154,10 +154,14 @@ class TrainingLoop:
             "indices": done.indices.tolist(),
             "frames": frame_names(self.run.data, "train", done.indices),
         }
-        write_json(where, report)
+        try:
+            write_json(where, report)
+            place = f"the batch is in {where}"
+        except OSError as error:
+            place = f"{where} could not be written ({error}); the batch is {report['frames']}"
         self.skipped += 1
         limit = self.run.config.train.nonfinite_limit
-        found = f"step {done.step}: not finite: {', '.join(terms)}; the batch is in {where}"
+        found = f"step {done.step}: not finite: {', '.join(terms)}; {place}"
         if self.skipped > limit:
             count = f" ({self.skipped} updates left out, {limit} allowed)" if limit else ""
             raise RunError(
@@ -191,5 +195,8 @@ class TrainingLoop:
             values = self.validate(self.state)
             if values:
                 self.log.validation(self.step, values)
-                self.checkpoints.record_validation(self.step, values)
+                try:
+                    self.checkpoints.record_validation(self.step, values)
+                except OSError as error:
+                    self.log.say(f"warning: this validation cannot be the best: {error}")
         self.log.timer.restart()

@@ -20,8 +20,8 @@ from dir_jax.train_state import (
     restore_train_state,
     variable_shapes,
 )
-from dir_jax.training import outputs, settings
-from dir_jax.training.data import find_data
+from dir_jax.training import outputs, peers, settings
+from dir_jax.training.data import find_data, unreadable_examples_end_the_run
 from dir_jax.training.exits import FINISHED, STOPPED, BadInputError
 from dir_jax.training.logs import RunLog
 from dir_jax.training.loop import TrainingLoop
@@ -29,7 +29,6 @@ from dir_jax.training.start import (
     Run,
     build_run,
     check_sources,
-    connect,
     describe,
     fresh_state,
     hands_checksum,
@@ -58,13 +57,14 @@ def train(config: ConfigDict, workdir: Path) -> int:
     workdir.mkdir(parents=True, exist_ok=True)
     with StopRequest() as stop:
         set_up_compiler(config.parallel.xla_flags, config.parallel.compilation_cache)
-        connect(config)
+        peers.connect(config)
         with locked(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
             hands = check_sources(config)
             _check_config_file(config, workdir)
             data = find_data(config, workdir, stop)
             run = build_run(config, workdir, hands, data)
-            return _train(run, stop)
+            with unreadable_examples_end_the_run(), peers.lost_ones_end_the_run():
+                return _train(run, stop)
 
 
 def _train(run: Run, stop: StopRequest) -> int:

@@ -116,15 +116,6 @@ def hands_checksum(hands: HandPair) -> str:
     return digest.hexdigest()
 
 
-def connect(config: ConfigDict) -> None:
-    """Joins the other processes of a run over several machines, where there are any."""
-    parallel = config.parallel
-    if parallel.coordinator == "auto":
-        jax.distributed.initialize()
-    elif parallel.coordinator:
-        jax.distributed.initialize(parallel.coordinator, parallel.processes, parallel.process)
-
-
 def set_up_compiler(flags: str, folder: str) -> None:
     """Passes flags on to XLA (before its first use) and keeps what it compiles for the next run."""
     if flags:
