@@ -12,6 +12,8 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import jax
+
 from dir_jax.evaluate_sources import evaluate_model, evaluate_predictions
 from dir_jax.evaluation import write_evaluation
 from dir_jax.evaluation_pictures import draw_pck
@@ -57,6 +59,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_PROCESS_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+"""How srun and mpirun tell each process how many there are."""
+
+
+def check_alone(recipe: Mapping[str, Any]) -> None:
+    """Refuses to be one of several processes, which would all write the same files.
+
+    Raises:
+      ValueError: there are several.
+    """
+    counts = [int(recipe.get("parallel", {}).get("processes", 1)), jax.process_count()]
+    counts += [int(value) for name in _PROCESS_COUNTS if (value := os.environ.get(name, "1"))]
+    if max(counts) > 1:
+        raise ValueError(
+            f"started as {max(counts)} processes; wanted one: evaluation uses all devices of one "
+            "machine (start evaluate.py without srun or mpirun, parallel.processes=1)"
+        )
+
+
 def run(arguments: argparse.Namespace, recipe: Mapping[str, Any]) -> None:
     """Runs the parsed command.
 
@@ -64,6 +85,7 @@ def run(arguments: argparse.Namespace, recipe: Mapping[str, Any]) -> None:
       ValueError, OSError: bad input; the message is for the user.
     """
     begin = time.perf_counter()
+    check_alone(recipe)
     for name in ("examples", "batch_size", "pictures"):
         if getattr(arguments, name) < 0:
             raise ValueError(f"--{name} is {getattr(arguments, name)}; wanted 0 or more")

@@ -10,7 +10,7 @@ THICKNESS = 0.0045
 """Metres from a bone's axis to its edges."""
 
 _SPINDLE = np.array([(end, 2 + i, 2 + (i + 1) % 4) for i in range(4) for end in (0, 1)])
-_SPINDLE[1::2] = _SPINDLE[1::2, [0, 2, 1]]  # outwards at both ends
+_SPINDLE[0::2] = _SPINDLE[0::2, [0, 2, 1]]  # outwards at both ends
 
 SKELETON_FACES = np.concatenate([_SPINDLE + 6 * bone for bone in range(len(BONES))])
 """(160, 3) triangles of every skeleton."""

@@ -70,6 +70,8 @@ def hands_content(
     Raises:
       ValueError: no stages, wrong shapes, or vertices that are not finite.
     """
+    if not stages:
+        raise ValueError("no stages: there is nothing to show")
     meshes = [np.asarray(stage.vertices_xyz, np.float32) for stage in stages]
     known = meshes if truth_xyz is None else [*meshes, np.asarray(truth_xyz, np.float32)]
     _check(known)
@@ -107,8 +109,6 @@ def shared_content(faces: Sequence[np.ndarray]) -> dict[str, Any]:
 
 
 def _check(meshes: Sequence[np.ndarray]) -> None:
-    if not meshes:
-        raise ValueError("no stages: there is nothing to show")
     for mesh in meshes:
         if mesh.ndim != 3 or mesh.shape[::2] != (2, 3) or mesh.shape != meshes[0].shape:
             raise ValueError(f"vertices of shape {mesh.shape}; wanted (2, V, 3), the same for all")
