@@ -1,0 +1,1 @@
+"""The local page of `python -m dir_jax.serve`: drop a photo, drag a box, see both hands."""
