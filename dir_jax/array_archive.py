@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 import shutil
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +17,12 @@ import numpy as np
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 """A zip archive's local file header (PKWARE APPNOTE 4.3.7); its last two numbers are the lengths
 of name and extra field that precede the data."""
+
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, ValueError, TypeError, SyntaxError, KeyError),
+    *(OSError, EOFError, OverflowError, NotImplementedError, RuntimeError, MemoryError, IndexError),
+)
+"""What damaged zip members and npy headers make the readers raise."""
 
 
 class ArchiveError(ValueError):
@@ -42,13 +50,14 @@ class ArrayArchive(Mapping):
             raise ArchiveError(f"{path}: no such file; wanted an npz file")
         try:
             with zipfile.ZipFile(self._path) as archive:
+                self._check_room(archive.infolist())
                 for member in archive.infolist():
                     if member.filename.endswith(".npy"):
                         name = member.filename.removesuffix(".npy")
                         self._arrays[name] = self._map(archive, member)
-        except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-            if isinstance(error, ArchiveError):
-                raise
+        except ArchiveError:
+            raise
+        except _DAMAGE as error:
             raise ArchiveError(f"{path}: not a whole npz file ({error})") from None
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -72,6 +81,12 @@ class ArrayArchive(Mapping):
                     f"{self._path}: {member.filename} holds Python objects; "
                     "wanted numbers or text of a fixed width"
                 )
+            declared = math.prod(shape) * dtype.itemsize
+            if min(shape, default=0) < 0 or declared != member.file_size - start:
+                raise ArchiveError(
+                    f"{self._path}: {member.filename} declares {declared} bytes and holds "
+                    f"{member.file_size - start}"
+                )
             if 0 in shape or shape == ():
                 return np.frombuffer(file.read(), dtype).reshape(shape)
             if member.compress_type != zipfile.ZIP_STORED:
@@ -80,6 +95,15 @@ class ArrayArchive(Mapping):
                 path, offset = self._path, self._data_offset(member) + start
         order = "F" if fortran else "C"
         return np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
+
+    def _check_room(self, members: list[zipfile.ZipInfo]) -> None:
+        """A small file may claim to unpack into more than the disk holds."""
+        unpacked = sum(m.file_size for m in members if m.compress_type != zipfile.ZIP_STORED)
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+        if unpacked > free:
+            raise ArchiveError(
+                f"{self._path} unpacks to {unpacked} bytes; {tempfile.gettempdir()} has {free} free"
+            )
 
     def _unpacked(self, file) -> pathlib.Path:
         if self._folder is None:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from dir_jax.constants import IMAGE_SIZE
+from dir_jax.photo_headers import claimed_size
 from input_pipeline.crop import crop_affine, crop_image, square_around_box
 from input_pipeline.image_files import MAX_PIXELS, decode_photo, read_file
 from input_pipeline.troubles import FrameTrouble
@@ -83,11 +84,12 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         raise PhotoError(message) from None
     if not data:
         raise PhotoError(f"{path}: the file is empty")
-    image = _decode_other(data)
+    size = claimed_size(data)
+    if size is not None and not 0 < size[0] * size[1] <= MAX_PIXELS:
+        raise PhotoError(f"{path}: claims {size[0]} x {size[1]} pixels, too many (or none)")
+    image = None if size is None else _decode_other(data)
     if image is None:
         raise PhotoError(f"{path}: not a photo that can be read; wanted JPEG, PNG, WebP or TIFF")
-    if image.shape[0] * image.shape[1] > MAX_PIXELS:
-        raise PhotoError(f"{path}: {image.shape[1]} x {image.shape[0]} pixels are too many")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -1,8 +1,15 @@
+import pathlib
+import tempfile
+
 import cv2
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies
 
 from dir_jax import photos
+from dir_jax.photo_headers import claimed_size
+from input_pipeline import image_files
 from input_pipeline.crop import crop_affine
 
 
@@ -80,6 +87,47 @@ def test_unreadable_files_are_named(tmp_path, content, message):
     with pytest.raises(photos.PhotoError, match=message) as caught:
         photos.read_image(path)
     assert str(caught.value).count("photo.jpg") == 1
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif", ".webp", ".jpg", ".png"])
+def test_sizes_are_checked_before_decoding(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"photo{suffix}"
+    cv2.imwrite(str(path), pattern())
+    read = photos.read_image(path)
+    assert read.shape == (60, 80, 3)
+    monkeypatch.setattr(cv2, "imdecode", None)  # calling it would fail
+    for module in (photos, image_files):
+        monkeypatch.setattr(module, "MAX_PIXELS", 60 * 80 - 1)
+    with pytest.raises(photos.PhotoError, match="claims 80 x 60 pixels"):
+        photos.read_image(path)
+
+
+LOSSY = cv2.imencode(".webp", pattern(), [cv2.IMWRITE_WEBP_QUALITY, 50])[1].tobytes()
+LOSSLESS = cv2.imencode(".webp", pattern(), [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+OTHERS = [LOSSY, LOSSLESS, *(cv2.imencode(s, pattern())[1].tobytes() for s in (".bmp", ".tif"))]
+
+
+@pytest.mark.parametrize("data", OTHERS)
+def test_other_kinds_claim_their_size(data):
+    assert claimed_size(data) == (80, 60)
+    assert claimed_size(data[:20]) is None
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(strategies.sampled_from(OTHERS), strategies.data())
+def test_spoilt_photos_are_read_or_named(data, draw):
+    spoilt = bytearray(data)
+    for _ in range(draw.draw(strategies.integers(1, 6))):
+        at = draw.draw(strategies.integers(0, min(len(spoilt) - 1, 200)))
+        spoilt[at] = draw.draw(strategies.integers(0, 255))
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "photo"
+        path.write_bytes(bytes(spoilt[: draw.draw(strategies.integers(0, len(spoilt)))]))
+        try:
+            image = photos.read_image(path)
+        except photos.PhotoError:
+            return
+        assert image.ndim == 3 and image.dtype == np.uint8
 
 
 def test_missing_and_cut_files(tmp_path):
