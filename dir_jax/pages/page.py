@@ -100,6 +100,7 @@ def page_html(title: str, sections: Sequence[Section], lead: str = "") -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'  # or browsers ask a server for one
         f"<title>{escape(title)}</title>\n<style>\n{asset('page.css')}</style>\n</head>\n"
         f"<body>\n{content}\n{scripts}</body>\n</html>\n"
     )

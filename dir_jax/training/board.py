@@ -20,7 +20,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 
 class Board:
-    """The curves and pictures of one run.
+    """The curves, pictures and meshes of one run.
 
     After an error the next event begins another file, as the old one may end in half a record;
     TensorBoard reads all of them.
@@ -47,6 +47,14 @@ class Board:
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Adds a (H, W, 3) uint8 picture."""
         found = summary.image(name, image, dataformats="HWC")
+        self._write([Event(step=step, wall_time=time.time(), summary=found)])
+
+    def mesh(
+        self, step: int, name: str, vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray
+    ) -> None:
+        """Adds a mesh: vertices (V, 3) with y up, faces (F, 3), colours (V, 3) uint8."""
+        parts = (vertices.astype(np.float32), colours, faces.astype(np.int32))
+        found = summary.mesh(name, *(part[None] for part in parts))
         self._write([Event(step=step, wall_time=time.time(), summary=found)])
 
     def close(self) -> None:

@@ -153,6 +153,14 @@ class RunLog:
             with self._going_on():
                 self._board.picture(step, name, image)
 
+    def mesh(
+        self, step: int, name: str, vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray
+    ) -> None:
+        """Shows a mesh in TensorBoard (see `board.Board.mesh`)."""
+        if self.enabled:
+            with self._going_on():
+                self._board.mesh(step, name, vertices, faces, colours)
+
     def say(self, text: str) -> None:
         """Prints a line without tearing the progress bar."""
         if self.enabled:

@@ -15,13 +15,14 @@ from dir_jax.evaluation import Evaluation, evaluate, write_evaluation
 from dir_jax.mean_hand import MeanHand, mean_hand
 from dir_jax.pictures import save_png
 from dir_jax.train_state import TrainState
-from dir_jax.training.drawing import comparison_picture
+from dir_jax.training.drawing import comparison_mesh, comparison_picture
 from dir_jax.training.logs import RunLog
 from dir_jax.training.start import Run
 
 EVALUATION_FILE = "evaluation.json"
 PICTURES_FOLDER = "pictures"
 LOGGED_PICTURES = 4
+LOGGED_MESHES = 2
 BASELINE_SAMPLES = 2000
 """Training examples behind the mean hand that validation compares with."""
 
@@ -31,7 +32,7 @@ class Validation:
 
     Args:
       run: the run.
-      log: where pictures of the first examples go.
+      log: where pictures and meshes of the first examples go, the same ones every time.
     """
 
     def __init__(self, run: Run, log: RunLog):
@@ -62,13 +63,19 @@ class Validation:
         names = ("mpjpe_mm", "mpvpe_mm", "mrrpe_mm")
         numbers = {name: float(result["wrist_scaled"][name]) for name in names}
         mean = result["baseline_mean_hand"]["wrist_scaled"]
-        return {**numbers, "mean_hand_mpjpe_mm": float(mean["mpjpe_mm"])}
+        numbers["mean_hand_mpjpe_mm"] = float(mean["mpjpe_mm"])
+        for index, stage in enumerate(result["by_stage"]):
+            numbers[f"mpjpe_stage_{index}_mm"] = float(stage["mpjpe_mm"])
+        return numbers
 
     def _show(self, step: int, evaluation: Evaluation, batch: dict[str, np.ndarray]) -> None:
         stages = jax.device_get(evaluation.estimates(batch))
         for index in range(min(LOGGED_PICTURES, int(batch["mask"].sum()))):
             picture = comparison_picture(batch, stages, index, self._run.hands)
             self._log.picture(step, f"validation/{index}", picture)
+            if index < LOGGED_MESHES:
+                mesh = comparison_mesh(batch, stages, index, self._run.hands)
+                self._log.mesh(step, f"validation/{index}_label_and_prediction", *mesh)
 
 
 def evaluation_batches(run: Run, split: str, examples: int):

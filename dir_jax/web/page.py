@@ -30,6 +30,7 @@ def start_page(notes: Sequence[str], max_upload: int) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'  # or browsers ask for one
         f"<title>{_TITLE}</title>\n<style>\n{asset('page.css')}\n"
         f"{(_ASSETS / 'serve.css').read_text(encoding='utf-8')}</style>\n</head>\n<body>\n<main>\n"
         f"<h1>{_TITLE}</h1>\n{body}{foot}</main>\n"

@@ -131,7 +131,10 @@
   at("viewer").addEventListener("load", () => {
     const inside = at("viewer").contentDocument;
     if (!inside?.body) return;
-    const fit = () => { at("viewer").style.height = `${inside.documentElement.scrollHeight + 2}px`; };
+    inside.documentElement.style.overflow = "hidden"; // one scroll bar is enough
+    const fit = () => {
+      at("viewer").style.height = `${Math.ceil(inside.body.getBoundingClientRect().height)}px`;
+    };
     new ResizeObserver(fit).observe(inside.body);
     fit();
     at("result").scrollIntoView({ behavior: "smooth" });
