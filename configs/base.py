@@ -58,6 +58,10 @@ def data() -> ConfigDict:
             "synthesize_val": 200,
             "synthesize_test": 200,
             "synthesize_single_share": 0.12,  # share of sequences with one hand only
+            "synthesize_views": 3,  # photographs of each frame
+            "synthesize_meetings": (),  # ways in which hands meet; (): all of them
+            "synthesize_yaw": 60.0,  # degrees that cameras stand to either side, at most
+            "synthesize_pitch": 30.0,  # degrees that cameras stand up or down, at most
             "augment": True,
             "augmentation": {
                 "rotation_degrees": 180.0,

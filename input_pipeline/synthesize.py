@@ -28,8 +28,10 @@ import cv2
 
 from input_pipeline.synthetic.frame import make_frame
 from input_pipeline.synthetic.layout import Annotations
-from input_pipeline.synthetic.plan import SPLITS, plan_split
+from input_pipeline.synthetic.meetings import MEETINGS
+from input_pipeline.synthetic.plan import FULL_VARIETY, SPLITS, Variety, plan_split
 from input_pipeline.synthetic.posing import hand_models, posed_tasks
+from input_pipeline.synthetic.studio import PITCH, YAW
 from input_pipeline.synthetic.types import FrameResult, FrameTask, HandModel
 
 # mano_jax is imported in functions: drawing processes import this module and need no jax.
@@ -107,8 +109,7 @@ def synthesize(
     counts: dict[str, int],
     *,
     seed: int = 0,
-    views: int = 3,
-    single_share: float = 0.12,
+    variety: Variety = FULL_VARIETY,
     workers: int | None = None,
     pair=None,
     progress: bool = True,
@@ -119,8 +120,7 @@ def synthesize(
       output: folder to make; it must not exist, or be empty.
       counts: pictures by split ("train", "val", "test"); splits without any are left out.
       seed: fixes everything.
-      views: cameras that take a picture of each frame.
-      single_share: share of sequences with one hand only, as the official set has.
+      variety: what frames may show: ways of meeting, single hands, cameras.
       workers: drawing processes; None for one per core.
       pair: a `mano_jax.HandPair`; None for the shipped open hand.
       progress: whether to show a progress bar.
@@ -136,7 +136,7 @@ def synthesize(
     from mano_jax import open_hands
 
     output = pathlib.Path(output)
-    _check(output, counts, seed, views, single_share)
+    _check(output, counts, seed)
     pair = open_hands() if pair is None else pair
     models = hand_models(pair)
     workers = (os.cpu_count() or 1) if workers is None else workers
@@ -147,8 +147,8 @@ def synthesize(
             for split, pictures in counts.items():
                 if pictures:
                     bar.set_description(split)
-                    _write_split(unfinished, split, plan_split(split, pictures, seed, views,
-                                 single_share), pair, models, workers, bar)  # fmt: skip
+                    plans = plan_split(split, pictures, seed, variety)
+                    _write_split(unfinished, split, plans, pair, models, workers, bar)
         unfinished.chmod(0o755)
         os.replace(unfinished, output)
     except BaseException:
@@ -165,7 +165,7 @@ def _write_split(folder, split, plans, pair, models, workers, bar) -> None:
     annotations.write(folder / "annotations", split)
 
 
-def _check(output: pathlib.Path, counts: dict, seed: int, views: int, share: float) -> None:
+def _check(output: pathlib.Path, counts: dict, seed: int) -> None:
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise SynthesisError(f"{output} exists already; name a new folder or remove it first")
     for split, count in counts.items():
@@ -174,11 +174,16 @@ def _check(output: pathlib.Path, counts: dict, seed: int, views: int, share: flo
                                  f"{', '.join(SPLITS)}")  # fmt: skip
     if not sum(counts.values()):
         raise SynthesisError("no pictures asked for; give --train, --val or --test a number")
-    if seed < 0 or views < 1 or not 0 <= share <= 1:
-        raise SynthesisError(
-            f"seed {seed}, views {views}, single share {share}; wanted a seed of 0 or more, "
-            "at least 1 view and a share within 0..1"
-        )
+    if seed < 0:
+        raise SynthesisError(f"seed {seed}; wanted 0 or more")
+
+
+def _variety(options: argparse.Namespace) -> Variety:
+    meetings = tuple(name for name in options.meetings.split(",") if name)
+    try:
+        return Variety(options.views, options.single_share, meetings, options.yaw, options.pitch)
+    except ValueError as error:
+        raise SynthesisError(str(error)) from None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -196,6 +201,20 @@ def main(arguments: list[str] | None = None) -> int:
     add("--views", type=int, default=3, help="pictures of each frame (default 3)")
     add("--single_share", type=float, default=0.12,
         help="share of sequences with one hand only (default 0.12)")  # fmt: skip
+    add(
+        "--meetings",
+        default=",".join(MEETINGS),
+        metavar="NAME,...",
+        help=f"ways in which hands meet (default: all, {','.join(MEETINGS)})",
+    )
+    add(
+        "--yaw",
+        type=float,
+        default=YAW,
+        help="degrees that cameras stand to either side at most (default %(default)g)",
+    )
+    add("--pitch", type=float, default=PITCH,
+        help="degrees that cameras stand up or down at most (default %(default)g)")  # fmt: skip
     add("--workers", type=int, help="drawing processes (default: one per core)")
     add("--mano", type=pathlib.Path, help="folder with MANO files (default: the open hand)")
     options = parser.parse_args(arguments)
@@ -207,12 +226,13 @@ def main(arguments: list[str] | None = None) -> int:
         "test": options.test,
     }
     try:
-        _check(options.output, counts, options.seed, options.views, options.single_share)
+        _check(options.output, counts, options.seed)
+        variety = _variety(options)
         pair = load_pair(options.mano) if options.mano else open_hands()
         print(f"hands: {pair.name}")
         synthesize(
-            options.output, counts, seed=options.seed, views=options.views,
-            single_share=options.single_share, workers=options.workers, pair=pair,
+            options.output, counts, seed=options.seed, variety=variety,
+            workers=options.workers, pair=pair,
         )  # fmt: skip
     except (SynthesisError, HandError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

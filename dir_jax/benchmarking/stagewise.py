@@ -53,7 +53,7 @@ def compile_stages(
 
 def _run_parts(model: DIR, images: jax.Array, run: Callable) -> Output:
     maps = run("encode", images)
-    stages, x = (run("first_estimate", maps[-1]),), maps[-1]
+    stages, x = (run("first_estimate", maps[-1]),), model.coarsest(maps)
     for index in range(max(model.config.stages, LEVELS)):
         stages, x = run("refine", stages, x, model.skip(maps, index), index=index)
     return run("heads", stages, x)

@@ -32,6 +32,8 @@ class ModelConfig:
     Attributes:
       encoder_blocks: bottlenecks in each of the encoder's four groups (ResNet-50: 3, 4, 6, 3).
       encoder_width: channels of the encoder's stem; the groups give 4, 8, 16 and 32 times as many.
+      image_stride: 1, or 2: the encoder sees the photograph at half size. A quarter of its
+        arithmetic, for small networks; the refinements keep their 16x16 and 32x32 maps.
       attention: per-hand attention over the last map. "convolution": 3x3 to half the width, then
         1x1 (released); "light": one 1x1 convolution (paper); "none": mean pooling (ablation).
       stages: number of refinements T, 0 to 3.
@@ -59,6 +61,7 @@ class ModelConfig:
 
     encoder_blocks: tuple[int, ...] = (3, 4, 6, 3)
     encoder_width: int = 64
+    image_stride: int = 1
     attention: str = "convolution"
     stages: int = 2
     feature_width: int = 256
@@ -83,6 +86,8 @@ class ModelConfig:
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"model.{name} is {value!r}; wanted one of {', '.join(allowed)}")
+        if self.image_stride not in (1, 2):
+            raise ValueError(f"model.image_stride is {self.image_stride!r}; wanted 1 or 2")
         if not 0 <= self.stages <= 3:
             raise ValueError(f"model.stages is {self.stages}; wanted 0 to 3 refinements")
         if self.projection == "scatter" and self.planes not in ("joint", "sum", "none"):

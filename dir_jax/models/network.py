@@ -64,7 +64,7 @@ class DIR(nn.Module):
           `Output`, its stages in float32 at least.
         """
         maps = self._encode(images, train)
-        stages, x = (self._first_estimate(maps[-1], train),), maps[-1]
+        stages, x = (self._first_estimate(maps[-1], train),), self.coarsest(maps)
         for index in range(max(self.config.stages, LEVELS)):
             stages, x = self._refine(index, stages, x, self.skip(maps, index), train)
         return self._heads(stages, x, train)
@@ -78,6 +78,8 @@ class DIR(nn.Module):
         config, (axis_name, dtype) = self.config, self._shared()
         if dtype is not None:
             images = images.astype(dtype)
+        if config.image_stride > 1:
+            images = nn.avg_pool(images, (2, 2), (2, 2))
         encoder = Encoder(
             config.encoder_blocks, config.encoder_width, axis_name, dtype, name="encoder"
         )
@@ -101,11 +103,19 @@ class DIR(nn.Module):
         stage, x = module(x, skip, stages[-1], train)
         return (*stages, stage), x
 
+    def coarsest(self, maps):
+        """The 8x8 map that the first refinement enlarges: c4, or c3 of a halved photograph."""
+        return maps[-self.config.image_stride]
+
     def skip(self, maps, index):
-        """The encoder's map for a refinement: c3, c2, then c1 brought down to c2's size."""
+        """The encoder's map for a refinement: c3, c2, then c1 brought down to c2's size.
+
+        Of a halved photograph: c2, c1, c1.
+        """
+        halved = self.config.image_stride - 1
         if index < LEVELS:
-            return maps[2 - index]
-        return nn.avg_pool(maps[0], (2, 2), (2, 2))
+            return maps[2 - index - halved]
+        return maps[0] if halved else nn.avg_pool(maps[0], (2, 2), (2, 2))
 
     def _heads(self, stages, x, train):
         width, (axis_name, dtype) = self.config.feature_width, self._shared()

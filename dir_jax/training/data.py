@@ -73,7 +73,10 @@ def synthesize(config: ConfigDict, workdir: Path, folder: Path, stop: StopReques
     counts["test"] = data.synthesize_test
     print(f"synthesising {counts} photographs in {raw}", file=sys.stderr, flush=True)
     arguments = [text for name, n in counts.items() for text in (f"--{name}", str(n))]
-    arguments += ["--single_share", str(data.synthesize_single_share)]
+    for name in ("single_share", "views", "yaw", "pitch"):
+        arguments += [f"--{name}", str(data[f"synthesize_{name}"])]
+    if data.synthesize_meetings:
+        arguments += ["--meetings", ",".join(data.synthesize_meetings)]
     mano = ["--mano", config.mano] if config.mano else []
     run_module(
         "input_pipeline.synthesize",

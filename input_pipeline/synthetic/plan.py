@@ -9,7 +9,7 @@ import numpy as np
 
 from input_pipeline.synthetic import gestures, interaction
 from input_pipeline.synthetic.meetings import MEETINGS
-from input_pipeline.synthetic.studio import Capture, capture
+from input_pipeline.synthetic.studio import PITCH, YAW, Capture, capture
 
 SPLITS = ("train", "val", "test")
 """In the order of their numbers in seeds."""
@@ -19,6 +19,44 @@ MOST_CAPTURES = {"train": 26, "val": 6, "test": 8}
 FRAMES_PER_SEQUENCE = 5
 SHARED = 0.45
 """Share of the variation of poses that the frames of a sequence have in common."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variety:
+    """How varied a data set is.
+
+    Attributes:
+      views: pictures of one frame.
+      single_share: share of sequences with one hand only.
+      meetings: names of `MEETINGS` that occur.
+      yaw: degrees that cameras stand to either side, at most.
+      pitch: degrees that they stand up or down, at most.
+    """
+
+    views: int = 3
+    single_share: float = 0.12
+    meetings: tuple[str, ...] = tuple(MEETINGS)
+    yaw: float = YAW
+    pitch: float = PITCH
+
+    def __post_init__(self):
+        """Raises ValueError, one plain line, for what makes no sense."""
+        if unknown := set(self.meetings) - set(MEETINGS):
+            raise ValueError(
+                f"unknown meeting {min(unknown)!r}; wanted some of {', '.join(MEETINGS)}"
+            )
+        if self.views < 1 or not 0 <= self.single_share <= 1 or not self.meetings:
+            raise ValueError(
+                f"views {self.views}, single share {self.single_share}, {len(self.meetings)} "
+                "meetings; wanted at least 1 view, a share within 0..1 and at least 1 meeting"
+            )
+        if not 0 <= self.yaw <= 180 or not 0 <= self.pitch <= 80:
+            raise ValueError(
+                f"yaw {self.yaw}, pitch {self.pitch}; wanted degrees within 0..180 and 0..80"
+            )
+
+
+FULL_VARIETY = Variety()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +80,7 @@ class FramePlan:
 
 
 def plan_split(
-    split: str, pictures: int, seed: int, views: int, single_share: float
+    split: str, pictures: int, seed: int, variety: Variety = FULL_VARIETY
 ) -> Iterator[FramePlan]:
     """Lays out one split.
 
@@ -50,8 +88,7 @@ def plan_split(
       split: "train", "val" or "test".
       pictures: how many pictures in all; the last frame of a capture may have fewer views.
       seed: the data set's seed.
-      views: pictures of one frame.
-      single_share: share of sequences with one hand only.
+      variety: what its frames may show.
 
     Yields:
       the frames, capture by capture.
@@ -61,25 +98,29 @@ def plan_split(
     for index in range(count):
         share = pictures // count + (index < pictures % count)
         # People of different splits are different people.
-        one = capture(index, 100 * split_number + index, (seed, split_number, index))
-        yield from _plan_capture(one, share, views, single_share)
+        one = capture(
+            index,
+            100 * split_number + index,
+            (seed, split_number, index),
+            yaw=variety.yaw,
+            pitch=variety.pitch,
+        )
+        yield from _plan_capture(one, share, variety)
 
 
-def _plan_capture(
-    one: Capture, pictures: int, views: int, single_share: float
-) -> Iterator[FramePlan]:
+def _plan_capture(one: Capture, pictures: int, variety: Variety) -> Iterator[FramePlan]:
     generator = np.random.default_rng((*one.seed, 1))
     number, sequence, left_over = int(generator.integers(400, 3000)), 0, pictures
-    meetings = _shuffled_cycle(list(MEETINGS), generator)
+    meetings = _shuffled_cycle(list(variety.meetings), generator)
     while left_over > 0:
         meeting = next(meetings)
         hand_type = "interacting"
-        if generator.random() < single_share:
+        if generator.random() < variety.single_share:
             hand_type = str(generator.choice(["left", "right"]))
         plans = _plan_sequence(one, sequence, meeting, hand_type, generator)
         number += int(generator.integers(20, 200))
         for plan in plans:
-            here = min(views, left_over, len(one.cameras))
+            here = min(variety.views, left_over, len(one.cameras))
             if not here:
                 return
             yield dataclasses.replace(plan, number=number, views=here)

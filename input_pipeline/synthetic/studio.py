@@ -27,6 +27,9 @@ SKIN_TONES = np.array([
 CLOTH_SPAN = 0.32
 """Metres that one tile of a cloth's picture covers."""
 
+YAW, PITCH = 60.0, 30.0
+"""Degrees: how far round the hands cameras stand, to either side, and up or down."""
+
 BACKDROPS = ("lamps", "lamps", "lamps", "dark", "gradient", "blobs", "grain")
 """Kinds of background, each as often as it is named."""
 
@@ -110,8 +113,15 @@ class Capture:
     cameras: tuple[Camera, ...]
 
 
-def capture(number: int, subject: int, seed: tuple[int, ...], cameras: int = 12) -> Capture:
-    """Draws one capture; the same seed gives the same."""
+def capture(
+    number: int,
+    subject: int,
+    seed: tuple[int, ...],
+    cameras: int = 12,
+    yaw: float = YAW,
+    pitch: float = PITCH,
+) -> Capture:
+    """Draws one capture; the same seed gives the same. See `camera_ring` for the last three."""
     generator = np.random.default_rng(seed)
     tone = generator.uniform(0, len(SKIN_TONES) - 1.001)
     low = int(tone)
@@ -138,20 +148,22 @@ def capture(number: int, subject: int, seed: tuple[int, ...], cameras: int = 12)
         strengths=strengths,
         ambient=float(generator.uniform(0.04, 0.25)),
         backdrop=str(generator.choice(BACKDROPS)),
-        cameras=camera_ring(generator, cameras),
+        cameras=camera_ring(generator, cameras, yaw, pitch),
     )  # fmt: skip
 
 
-def camera_ring(generator: np.random.Generator, count: int) -> tuple[Camera, ...]:
-    """Cameras about the hands: mostly before the person, up to 60 degrees round, 30 up or down."""
+def camera_ring(
+    generator: np.random.Generator, count: int, yaw: float = YAW, pitch: float = PITCH
+) -> tuple[Camera, ...]:
+    """Cameras about the hands, before the person: up to `yaw` degrees round, `pitch` up or down."""
     balance = generator.uniform([0.9, 0.98, 0.62], [1.1, 1.08, 1.02])
-    yaws = np.linspace(-60, 60, count) + generator.uniform(-5, 5, count)
-    pitches = generator.uniform(-30, 30, count)
+    yaws = np.linspace(-yaw, yaw, count) + generator.uniform(-5, 5, count)
+    pitches = generator.uniform(-pitch, pitch, count)
     numbers = np.sort(generator.choice(np.arange(2, 70), count, replace=False))
     result = []
-    for yaw, pitch, number in zip(yaws, pitches, numbers, strict=True):
+    for around, above, number in zip(yaws, pitches, numbers, strict=True):
         grey = bool(generator.random() < 0.25)
-        turn = Rotation.from_euler("YX", [yaw, pitch], degrees=True).as_matrix()
+        turn = Rotation.from_euler("YX", [around, above], degrees=True).as_matrix()
         position = MIDDLE - turn[:, 2] * generator.uniform(0.95, 1.15)
         ahead = MIDDLE + generator.normal(0, 0.02, 3) - position
         size = PORTRAIT if generator.random() < 0.6 else LANDSCAPE

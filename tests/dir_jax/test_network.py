@@ -27,6 +27,8 @@ SWITCHES = [
     {"planes": "sum"},
     {"planes": "heatmap"},
     {"preset": "paper"},
+    {"image_stride": 2},
+    {"image_stride": 2, "stages": 3},
 ]
 
 
@@ -52,6 +54,18 @@ def test_every_switch_keeps_the_output_form(fields):
         assert stage.joints_uv.shape == (2, 2, 21, 2)
         assert stage.vertices_uv.shape == (2, 2, 778, 2)
     assert output.segmentation.shape == output.dense.shape == (2, 32, 32, 3)
+
+
+def test_a_halved_photograph_is_all_that_the_network_sees():
+    model = _tiny(image_stride=2, stages=1)
+    whole = _images(1)
+    variables = model.init(jax.random.key(0), whole)
+    rows = whole.reshape(1, 128, 2, 256, 3)[:, :, ::-1].reshape(whole.shape)  # pairs exchanged
+    apply = jax.jit(model.apply)
+    seen, exchanged = apply(variables, whole), apply(variables, rows)
+    moved = apply(variables, jnp.roll(whole, 1, axis=1))
+    np.testing.assert_allclose(exchanged.dense, seen.dense, atol=1e-4)
+    assert jnp.abs(moved.dense - seen.dense).max() > 1e-2
 
 
 @pytest.mark.slow

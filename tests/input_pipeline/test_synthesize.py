@@ -13,6 +13,7 @@ from input_pipeline import render, synthesize
 from input_pipeline.synthetic import frame, interaction, plan, posing
 
 COUNTS = {"train": 12, "val": 2, "test": 3}
+VARIETY = plan.Variety(single_share=0.3)
 OURS_FROM_FILE = (20, 3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12, 19, 18, 17, 16)
 """Our joint order (wrist, thumb to pinky from the base) by place in a hand of the files."""
 
@@ -20,7 +21,7 @@ OURS_FROM_FILE = (20, 3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12, 19, 
 @pytest.fixture(scope="module")
 def data_set(tmp_path_factory) -> pathlib.Path:
     output = tmp_path_factory.mktemp("synthetic") / "raw"
-    synthesize.synthesize(output, COUNTS, seed=3, workers=1, single_share=0.3, progress=False)
+    synthesize.synthesize(output, COUNTS, seed=3, workers=1, variety=VARIETY, progress=False)
     return output
 
 
@@ -203,7 +204,7 @@ def test_outlines_in_the_photographs_lie_where_the_parameters_put_them(data_set)
 
 def test_same_bytes_for_any_number_of_processes(data_set, tmp_path):
     again = tmp_path / "again"
-    synthesize.synthesize(again, COUNTS, seed=3, workers=2, single_share=0.3, progress=False)
+    synthesize.synthesize(again, COUNTS, seed=3, workers=2, variety=VARIETY, progress=False)
     assert digest(again) == digest(data_set)
     other = tmp_path / "other"
     synthesize.synthesize(other, {"test": 1}, seed=4, workers=1, progress=False)
@@ -212,7 +213,7 @@ def test_same_bytes_for_any_number_of_processes(data_set, tmp_path):
 
 def test_hands_meet_without_running_into_each_other():
     models = posing.hand_models(mano_jax.open_hands())
-    plans = list(plan.plan_split("train", 26, 5, 1, 0.0))
+    plans = list(plan.plan_split("train", 26, 5, plan.Variety(views=1, single_share=0.0)))
     near, deep = 0, []
     for task in posing.posed_tasks(plans, mano_jax.open_hands(), models, "unused"):
         placed = frame.place(task, models)
@@ -248,7 +249,28 @@ def test_refuses_a_folder_that_is_in_use(tmp_path, capsys):
     assert [path.name for path in tmp_path.rglob("*")] == ["raw", "mine.txt"]
 
 
-@pytest.mark.parametrize("flags", [[], ["--train", "-1"], ["--train", "1", "--views", "0"]])
+def test_only_the_wanted_meetings_and_cameras():
+    variety = plan.Variety(single_share=0.0, meetings=("side", "tent"), yaw=20, pitch=5)
+    plans = list(plan.plan_split("train", 60, 3, variety))
+    assert {one.meeting for one in plans} == {"side", "tent"}
+    for one in plans:
+        for camera in one.capture.cameras:
+            ahead = camera.rotation[2]  # world x right, y down, z away from the cameras
+            # Up to 5 degrees beside the ring, and aimed a little beside the hands.
+            assert abs(np.degrees(np.arctan2(ahead[0], ahead[2]))) < 20 + 5 + 5
+            assert abs(np.degrees(np.arcsin(ahead[1]))) < 5 + 5
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--train", "-1"],
+        ["--train", "1", "--views", "0"],
+        ["--train", "1", "--meetings", "wave"],
+        ["--train", "1", "--yaw", "nan"],
+    ],
+)
 def test_refuses_numbers_that_make_no_sense(tmp_path, capsys, flags):
     assert synthesize.main(["--output", str(tmp_path / "raw"), *flags]) == 2
     assert capsys.readouterr().err.startswith("error: ")
