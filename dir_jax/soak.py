@@ -46,6 +46,9 @@ FIELDS = {
 ENDINGS = (("SIGKILL", 0.55), ("SIGKILL in write", 0.25), ("SIGTERM", 0.20))
 UNWANTED = ("ended by itself", "SIGTERM unheard")
 DAMAGED_SHARE = 0.15
+STEPPING_SHARE = 0.75
+"""How many are ended some time after their first step; the others some time after their start,
+which may be before it."""
 COLUMNS = (
     ("ending", "ended by", 17), ("seconds", "after s", 8), ("start_step", "from", 7),
     ("last_step", "to", 7), ("steps_repeated", "repeated", 9), ("checkpoints_lost", "lost", 5),
@@ -73,14 +76,16 @@ class Soak:
         self.segments: list[dict[str, Any]] = []
         self.damaged: int | None = None
 
-    def segment(self, ending: str, after: float) -> bool:
-        """Runs, ends and checks one segment; returns whether going on makes sense."""
+    def segment(self, ending: str, after: float, stepping: bool, limit: float) -> bool:
+        """Runs, ends (see `run_segment`) and checks one; returns whether going on makes sense."""
         name = f"segment {len(self.segments) + 1}"
         before, best = present_steps(self.checkpoints), best_so_far(self.checkpoints)
         damaged, aside = self.damaged, len(self._set_aside())
         log = self.folder / f"{name.replace(' ', '_')}.log"
         arguments = [*self.arguments, f"--workdir={self.workdir}"]
-        seen = run_segment(arguments, self.workdir, log, ending, after)
+        seen = run_segment(
+            arguments, self.workdir, log, ending, after, stepping=stepping, limit=limit
+        )
         repeated = self.record.compare(self.workdir, name, seen.start_step)
         found, lost = len(self._set_aside()) - aside, 0
         if seen.start_step is not None:
@@ -209,7 +214,7 @@ def soak(options: argparse.Namespace, further: list[str]) -> int:
     while going and (left := end - time.monotonic()) > 0:
         after = options.kill_every * rng.uniform(0.2, 1.8)
         ending = rng.choices(names, weights)[0] if after < left else "SIGTERM"
-        going = running.segment(ending, min(after, left))
+        going = running.segment(ending, after, rng.random() < STEPPING_SHARE, left)
     compared = running.undisturbed(60 * options.undisturbed) if options.undisturbed else 0
     for name, value in summary(running.segments).items():
         print(f"{name:<32}{value}")
@@ -228,7 +233,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--workdir", required=True, help="a new folder for everything")
     parser.add_argument("--minutes", type=float, default=60.0, help="how long")
-    parser.add_argument("--kill_every", type=float, default=150.0, help="seconds, on average")
+    parser.add_argument(
+        "--kill_every", type=float, default=150.0, help="seconds of training, on average"
+    )
     parser.add_argument("--config", default="configs/smoke.py", help="recipe")
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
     parser.add_argument(

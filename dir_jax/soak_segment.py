@@ -54,7 +54,14 @@ class Segment:
 
 
 def run_segment(
-    arguments: list[str], workdir: Path, log: Path, ending: str, after: float
+    arguments: list[str],
+    workdir: Path,
+    log: Path,
+    ending: str,
+    after: float,
+    *,
+    stepping: bool = False,
+    limit: float = float("inf"),
 ) -> Segment:
     """Starts train.py and ends it.
 
@@ -65,6 +72,8 @@ def run_segment(
       ending: "SIGKILL", "SIGTERM", or "SIGKILL in write": at the first checkpoint being written
         after the time is up.
       after: seconds until the signal.
+      stepping: count them from the first step, not from the start.
+      limit: seconds from the start after which the signal comes in any case.
 
     Returns:
       What was seen; its `ending` is "ended by itself" when no signal was needed.
@@ -78,8 +87,11 @@ def run_segment(
             stdout=output, stderr=subprocess.STDOUT, cwd=TRAIN.parent,
         )  # fmt: skip
     try:
-        while child.poll() is None and not _time_to_end(found, workdir, after):
-            time.sleep(POLL_SECONDS if found.seconds < after else 0.002)
+        while child.poll() is None:
+            due = after + (found.first_step_seconds or limit) if stepping else after
+            if _time_to_end(found, workdir, min(due, limit)):
+                break
+            time.sleep(POLL_SECONDS if found.seconds < due else 0.002)
             found.seconds = time.monotonic() - begin
             _look(found, child.pid, workdir, log, before)
         _end(child, found)
