@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from input_pipeline import batches, loading
+from input_pipeline import batches, dataset, loading
 from input_pipeline.augment import AugmentConfig
 from input_pipeline.dataset_writer import write_dataset
 from input_pipeline.order import ShuffledOrder, share
@@ -103,6 +103,43 @@ def test_a_far_start_costs_nothing():
     order = ShuffledOrder(1000, seed=3)
     epochs, indices = order.at(np.arange(10**12, 10**12 + 1000))
     assert set(epochs) == {10**9} and sorted(indices) == list(range(1000))
+
+
+def test_starting_at_step_100_000_reads_what_starting_at_0_reads(data_dir, monkeypatch):
+    read, reads = dataset.RecordSource.read, []
+
+    def counted(self, indices):
+        reads.append(sorted(indices))
+        return read(self, indices)
+
+    monkeypatch.setattr(dataset.RecordSource, "read", counted)
+    order = ShuffledOrder(COUNT, 11)
+    for start in (0, 100_000):
+        reads.clear()
+        stream = batches.train_batches(data_dir, batch_size=4, seed=11, start_step=start)
+        next(stream)
+        stream.close()
+        stream._loader._pool.shutdown()  # what was being read ahead
+        steps = range(start, start + len(reads))
+        wanted = [sorted(order.at(4 * step + np.arange(4))[1]) for step in steps]
+        assert sorted(reads) == sorted(wanted)  # the batches from `start` on, and none before
+        assert 1 <= len(reads) <= 2 * loading._AHEAD
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_no_example_twice_in_an_epoch_over_all_processes(data_dir, processes):
+    steps = COUNT  # as many epochs as a batch has examples
+    seen = np.concatenate(
+        [
+            [batch["index"] for batch in take(
+                data_dir, steps, augment=None, process_index=i, process_count=processes
+            )]
+            for i in range(processes)
+        ],
+        axis=1,
+    )  # fmt: skip
+    for epoch in seen.reshape(4, COUNT):
+        assert sorted(epoch) == list(range(COUNT))
 
 
 @pytest.mark.parametrize("processes", [2, 4])
