@@ -17,11 +17,13 @@ from dir_jax.detection.landmarks import LandmarkModel, Landmarks, region_of_palm
 from dir_jax.detection.model_files import LANDMARKS, PALM, interpreter, read_model
 from dir_jax.detection.palms import PalmModel
 
-PALM_SCORE = 0.3
-"""Less sure palms are not looked at; the landmark model decides."""
-PRESENCE = 0.5
+PALM_SCORE = 0.08
+"""Less sure palms are not looked at. Low, because hands that touch make unusual palms; what is no
+hand is left to the landmark model to say."""
+PRESENCE = 0.6
+"""Of the landmark model, to believe in a hand."""
 MOST_HANDS = 2
-FLESH = 0.06
+FLESH = 0.1
 """Room around the landmarks, as a share of their extent: they lie inside the fingers."""
 SAME = 0.25
 """Two sightings whose points differ by less than this share of their extent are one hand."""

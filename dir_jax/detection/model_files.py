@@ -160,7 +160,8 @@ def interpreter(data: bytes) -> Any:
     except ImportError:
         raise DetectorError(f"ai-edge-litert is not installed: to find hands, {_INSTALL}") from None
     with _without_remarks():
-        made = Interpreter(model_content=data, num_threads=min(4, os.cpu_count() or 1))
+        # One thread: the models are small, and LiteRT's idle threads spin.
+        made = Interpreter(model_content=data, num_threads=1)
         made.allocate_tensors()
     return made
 
@@ -181,5 +182,3 @@ def _without_remarks() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-

@@ -12,11 +12,13 @@ import trimesh
 import mano_jax
 from dir_jax import create_model, export_mesh, predict_command, prediction, prediction_files
 from dir_jax.checkpoints import save_variables
-from dir_jax.loading import Loaded, load_model
+from dir_jax.loading import load_model
 from dir_jax.models.config import TINY
 from dir_jax.photos import photo_from_image
 from dir_jax.prediction_result import NotFiniteError, result_of
 from dir_jax.types import Stage
+from dir_jax.video_files import open_writer
+from tests.dir_jax.prediction_fixtures import loaded_with, posed_stage
 
 
 @pytest.fixture(scope="module")
@@ -46,30 +48,9 @@ def checkpoint(tmp_path_factory, hands):
 
 @pytest.fixture
 def known(hands):
-    """Both hands posed at random, as a network would answer, over a grey photo."""
-    rng = np.random.default_rng(7)
-    params = 0.3 * rng.normal(size=(2, 64)).astype(np.float32)
-    params[:, 61], params[:, 62:] = 4.0, [[0.3, 0.1], [-0.3, 0.0]]
-    meshes = [
-        mano_jax.pose_hand(
-            hands[side],
-            mano_jax.matrix_from_6d_robust(params[i, :6]),
-            mano_jax.pca_to_axis_angle(hands[side], params[i, 6:51]),
-            params[i, 51:61],
-            root_joint=0,
-        )
-        for i, side in enumerate(("left", "right"))
-    ]
-    vertices, joints = (np.stack([np.asarray(m[k]) for m in meshes]) for k in (0, 1))
-    uv = [4.0 * xyz[..., :2] + params[:, None, 62:] for xyz in (joints, vertices)]
-    stage = Stage(params, np.float32([0.6, 0.2, -0.3]), joints, vertices, *uv)
+    """Both hands posed at random over a grey photo."""
     photo = photo_from_image(np.full((200, 300, 3), 128, np.uint8), "grey", (60, 50, 160, 100))
-    return prediction.Reconstruction(photo, (stage,))
-
-
-def loaded_with(hands):
-    model = create_model({"preset": "released", **TINY}, hands)
-    return Loaded(model, {}, hands, {}, ())
+    return prediction.Reconstruction(photo, (posed_stage(hands),))
 
 
 def test_one_space_puts_the_right_wrist_at_the_offset(known):
@@ -186,6 +167,55 @@ def test_command_on_photos_of_all_kinds(checkpoint, tmp_path, capsys):
     assert overlay.shape == noise.shape
 
 
+def test_command_on_a_folder_with_a_detector(checkpoint, tmp_path, capsys, monkeypatch):
+    """Photos, a video, one of each damaged, one photo without hands."""
+    folder = tmp_path / "in"
+    (folder / "b").mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
+    cv2.imwrite(str(folder / "b" / "1.png"), noise)
+    cv2.imwrite(str(folder / "b" / "dark.png"), noise // 8)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
+    (folder / "broken.mp4").write_bytes(b"nothing")
+    with open_writer(folder / "clip.mp4", 25) as video:
+        for number in range(3):
+            video.add(np.roll(noise, 10 * number, 1))
+
+    def detector(image):
+        return [] if image.mean() < 60 else [(20.0, 20, 60, 60), (70.0, 30, 50, 50)]
+
+    monkeypatch.setattr("dir_jax.detection.load_detector", lambda folder: detector)
+    options = ["--checkpoint", checkpoint, "--batch_size", "2", "--detect"]
+    out = tmp_path / "out"
+    assert predict_command.main(["--image", str(folder), "--output", str(out), *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("error: ") == 4 and captured.err.count("\n") == 4
+    for part in ("broken.jpg", "broken.mp4: not a video", "dark.png: no hand found", "3 of 5"):
+        assert part in captured.err
+    assert "2 photos or videos and 3 frames of videos in" in captured.out
+    assert json.loads((out / "b" / "1.json").read_text())["box"] == [20, 20, 100, 60]
+    names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    kinds = ("_overlay.png", "_joints.png", "_side.png", "_top.png", ".glb", ".obj", ".json")
+    assert names == {f"b/1{kind}" for kind in kinds} | {"clip.mp4", "clip.jsonl", "clip.json"}
+
+
+def test_boxes_from_a_file_and_chosen_kinds(checkpoint, tmp_path, capsys):
+    image = np.full((90, 120, 3), 99, np.uint8)
+    for name in ("a.png", "b.png", "c.png"):
+        cv2.imwrite(str(tmp_path / name), image)
+    (tmp_path / "boxes.csv").write_text("a.png,10,20,40,30\nc.png,500,20,40,30\n")
+    files = [str(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
+    options = ["--checkpoint", checkpoint, "--batch_size", "2", "--write", "json"]
+    out = tmp_path / "out"
+    arguments = ["--image", *files, "--output", str(out), "--boxes", str(tmp_path / "boxes.csv")]
+    assert predict_command.main([*arguments, *options]) == 2
+    error = capsys.readouterr().err
+    assert "b.png: " in error and "boxes.csv has no box for it" in error
+    assert "c.png: the box 500,20,40,30 lies outside the photo" in error
+    assert [p.name for p in out.iterdir()] == ["a.json"]
+    content = json.loads((out / "a.json").read_text())
+    assert content["box"] == [10, 20, 40, 30] and content["box_from"] == "annotated"
+
+
 def test_batches_give_what_single_photos_give(checkpoint):
     loaded = load_model(checkpoint=checkpoint)
     rng = np.random.default_rng(1)
@@ -234,6 +264,8 @@ def test_bad_boxes(options, message, capsys):
         (["--workdir", "/no/such"], "no such file or folder"),
         (["--workdir", "w", "--box", "1,2,3,4", "5,6,7,8"], "2 boxes for 1 photos"),
         (["--workdir", "w", "--batch_size", "0"], "--batch_size is 0"),
+        (["--workdir", "w", "--boxes", "/no/such.json"], "/no/such.json cannot be read"),
+        (["--workdir", "w", "--detect", "--detector", "/no/such"], "dir_jax.detection --download"),
     ],
 )
 def test_bad_commands_get_one_line(options, message, capsys):
