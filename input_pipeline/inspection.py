@@ -15,6 +15,7 @@ from tqdm import tqdm
 from input_pipeline.annotations import annotation_path
 from input_pipeline.dataset import HAND_CONFIGS
 from input_pipeline.image_files import is_black, read_photo, safe_path
+from input_pipeline.image_table import HAND_TYPES
 from input_pipeline.interhand import OPTIONAL, REQUIRED, InterhandSplit
 from input_pipeline.plan import Reader
 from input_pipeline.sources import open_split
@@ -127,8 +128,9 @@ def inspect_split(
     report.tally = reader.tally
     selections = {config: reader.select(config) for config in HAND_CONFIGS}
     for config, selection in selections.items():
-        dropped = collections.Counter(str(reason) for _, reason in selection.dropped)
-        report.selections[config] = {"kept": len(selection.kept), "dropped": dict(dropped)}
+        dropped = collections.Counter(reason for _, reason in selection.dropped)
+        dropped = {str(reason): count for reason, count in dropped.items()}
+        report.selections[config] = {"kept": len(selection.kept), "dropped": dropped}
     kept = np.array(selections["interacting"].kept, np.int64)
     chosen = _choose(len(reader), kept, sample)
     report.complete = len(chosen) == len(reader)
@@ -149,8 +151,8 @@ def _annotation_files(source, split: str, error: str) -> dict[str, str]:
 def _describe_annotations(report: SplitReport, reader: InterhandSplit) -> None:
     report.annotation_files = {k: reader.missing.get(k, "ok") for k in (*REQUIRED, *OPTIONAL)}
     table = reader.images
-    counts = collections.Counter(reader.hand_type(i) for i in np.flatnonzero(table.annotated))
-    report.hand_types = dict(counts)
+    kinds, counts = np.unique(table.hand_type[table.annotated], return_counts=True)
+    report.hand_types = {HAND_TYPES[k]: int(n) for k, n in zip(kinds, counts, strict=True)}
     report.captures = sorted(set(table.capture), key=lambda name: (len(name), name))
     # A half unpacked archive lacks whole folders: cheap to see without opening any image.
     folders = {name.rsplit("/", 2)[0] for name in table.file_name if name.count("/") >= 2}
@@ -176,9 +178,8 @@ def _count_table_troubles(report: SplitReport, reader: InterhandSplit) -> None:
         if len(absent) and not reader.tally.counts[Trouble.JOINTS_V0]:
             example = reader.file_name(int(absent[0]))
             reader.tally.add(Trouble.JOINTS_MISSING, example, len(absent))
-    for index in annotated:
-        if reader.camera(index) is None:
-            reader.tally.add(Trouble.CAMERA_MISSING, reader.file_name(index))
+    for index in annotated[~reader.camera_known[annotated]]:
+        reader.tally.add(Trouble.CAMERA_MISSING, reader.file_name(index))
 
 
 def _choose(count: int, kept: np.ndarray, sample: int | None) -> np.ndarray:

@@ -6,6 +6,7 @@ source/annotations/<split>/InterHand2.6M_<split>_{data,camera,joint_3d,MANO_Neur
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from input_pipeline import annotations as files
+from input_pipeline.annotations import ANNOTATED_JOINTS
 from input_pipeline.fit_missing import MIN_JOINTS
 from input_pipeline.frames import Camera, Frame, HandFit, Selection, wanted_hands
 from input_pipeline.image_table import HAND_TYPES, ImageTable, read_images
@@ -111,44 +113,57 @@ class InterhandSplit:
           config: "interacting", "single" or "all" (see `wanted_hands`).
           fit_missing: keep frames without MANO parameters too, if they have joints to fit.
         """
-        chosen = Selection()
-        for index in np.flatnonzero(self.images.annotated):
-            wanted = wanted_hands(self.hand_type(index), config)
-            if wanted is None:
-                chosen.other_type += 1
-                continue
-            reason = self._reason_to_drop(index, wanted, config, fit_missing)
-            if reason is None:
-                chosen.kept.append(int(index))
-            else:
-                chosen.dropped.append((self.images.file_name[index], reason))
-        for index in np.flatnonzero(~self.images.annotated):
-            chosen.dropped.append((self.images.file_name[index], Trouble.NO_ANNOTATION))
+        wanted = [wanted_hands(hand_type, config) for hand_type in HAND_TYPES]
+        taken = np.array([hands is not None for hands in wanted])
+        wanted = np.array([hands or (False, False) for hands in wanted])
+        table = self.images
+        rows = np.flatnonzero(table.annotated & taken[table.hand_type])
+        wanted = wanted[table.hand_type[rows]]
+        unusable = wanted & self._hand_unusable[self.mano_row[rows]]
+        if fit_missing:
+            unusable &= ~self._joints_known(rows)
+        # In "all", one usable hand of two is enough: hand_valid tells them apart.
+        bad = ~(wanted & ~unusable).any(1) if config == "all" else unusable.any(1)
+        drop = ~table.hand_type_valid[rows] | ~self.camera_known[rows] | bad
+        chosen = Selection(kept=rows[~drop].tolist())
+        chosen.other_type = int(table.annotated.sum()) - len(rows)
+        for index, unusable_hands in zip(rows[drop].tolist(), unusable[drop], strict=True):
+            chosen.dropped.append((table.file_name[index], self._reason(index, unusable_hands)))
+        for index in np.flatnonzero(~table.annotated):
+            chosen.dropped.append((table.file_name[index], Trouble.NO_ANNOTATION))
         return chosen
 
-    def _reason_to_drop(
-        self, index: int, wanted: tuple[bool, bool], config: str, fit_missing: bool
-    ) -> Trouble | None:
+    @functools.cached_property
+    def camera_known(self) -> np.ndarray:
+        """(N,) whether camera.json has each image's camera."""
+        keys = zip(self.images.capture, self.images.camera, strict=True)
+        return np.fromiter((key in self.cameras for key in keys), bool, len(self))
+
+    @functools.cached_property
+    def _hand_unusable(self) -> np.ndarray:
+        """(F + 1, 2) for each row of `mano` whether a hand is of no use; both in the last, none."""
+        known = np.zeros((0, 2), bool)
+        if self.mano is not None:
+            known = np.not_equal(self.mano.trouble, None).astype(bool)
+        return np.concatenate([known, np.ones((1, 2), bool)])
+
+    def _reason(self, index: int, unusable: np.ndarray) -> Trouble:
+        """Why an image is dropped, given which (2,) hands keep it from use."""
         if not self.images.hand_type_valid[index]:
             return Trouble.HAND_TYPE_NOT_VALID
-        if self.camera(index) is None:
+        if not self.camera_known[index]:
             return Trouble.CAMERA_MISSING
-        reasons = [
-            None if fit_missing and self._joints_known(index, side) else trouble
-            for side, trouble in enumerate(self.mano_trouble(index))
-            if wanted[side]
-        ]
-        # In "all", one usable hand of two is enough: hand_valid tells them apart.
-        if config == "all" and None in reasons:
-            return None
-        return next((reason for reason in reasons if reason is not None), None)
+        return self.mano_trouble(index)[int(np.argmax(unusable))]
 
-    def _joints_known(self, index: int, side: int) -> bool:
-        row = self.joint_row[index]
-        if row < 0:
-            return False
-        known = self.joints.valid[row] & self.images.joint_valid[index]
-        return known[OFFICIAL_ORDER[side]].sum() >= MIN_JOINTS
+    def _joints_known(self, rows: np.ndarray) -> np.ndarray:
+        """(n, 2) whether images' hands have joints enough for a fit."""
+        if self.joints is None:
+            return np.zeros((len(rows), 2), bool)
+        joint_row = self.joint_row[rows]
+        known = np.zeros((len(rows), ANNOTATED_JOINTS), bool)
+        there = joint_row >= 0
+        known[there] = self.joints.valid[joint_row[there]] & self.images.joint_valid[rows[there]]
+        return known[:, OFFICIAL_ORDER].sum(-1) >= MIN_JOINTS
 
     def frame(self, index: int) -> Frame:
         """Everything annotated about one image; no file is opened.

@@ -141,3 +141,16 @@ def test_png_round_trip_and_no_remains(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["p.png"]
     with pytest.raises(OSError):
         pictures.save_png(path / "below_a_file.png", picture)
+
+
+def test_a_hand_without_a_label_is_left_out():
+    corners, faces = square_hand(4, 4, 10)
+    vertices = np.stack([corners, corners + 3])
+    vertices = np.concatenate([vertices, np.zeros((2, 4, 1))], -1)
+    vertices[0] = np.nan
+    ground = np.full((40, 40, 3), 200, np.uint8)
+    over = pictures.draw_meshes(ground, vertices[..., :2], vertices[..., 2], vertices, [faces] * 2)
+    side = pictures.draw_view(vertices, [faces] * 2, "front", 40)
+    for drawn, plain in ((over, ground), (side, np.full_like(ground, pictures.PAPER))):
+        changed = drawn[(drawn != plain).any(-1)].astype(float).mean(0)
+        assert changed[0] > changed[2]  # orange: the right hand alone
