@@ -1,43 +1,67 @@
-"""The whole chain in a few minutes: synthesises photographs of hands in InterHand2.6M's layout,
-prepares them, trains a small network, evaluates it and draws what it sees.
+"""The whole chain in minutes: synthesises photographs of hands in InterHand2.6M's layout, prepares
+them, trains a small network, evaluates it and draws what it sees.
 
     python train.py --config configs/quickstart.py --workdir /tmp/dir
+
+Two cores: about a dozen minutes, and a wrist_scaled MPJPE of about 0.6 of the mean hand's.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from configs import base
+from dir_jax.models.config import PRESETS
 
 
 def get_config() -> ConfigDict:
-    """The base recipe with small widths."""
+    """The paper's architecture with small widths, on hands that do not hide each other much."""
     config = base.get_config()
-    config.model.update(
+    config.model = small_model()
+    config.data.update(
+        {
+            "synthesize": True,
+            "synthesize_train": 1600,
+            "synthesize_val": 200,
+            "synthesize_test": 200,
+            "synthesize_single_share": 0.0,
+            "synthesize_views": 2,
+            "synthesize_meetings": ("side", "backs", "free", "tent", "touch"),
+            "synthesize_yaw": 30.0,
+            "synthesize_pitch": 20.0,
+        }
+    )
+    # Upright hands: on which side of the picture an arm comes in then tells left from right.
+    config.data.augmentation.rotation_degrees = 30.0
+    config.data.augmentation.blur = 0.0
+    # With so few photographs many small steps teach more than few large ones.
+    config.train.batch_size = 8
+    config.train.steps = 3000
+    config.train.checkpoint_every = 1000
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.warmup_steps = 100
+    config.validation.every = 1000
+    config.evaluation.batch_size = 50
+    config.log.every = 50
+    return config
+
+
+def small_model() -> ConfigDict:
+    """The paper's network in 1.5 million weights, looking at photographs at half size."""
+    model = ConfigDict(dataclasses.asdict(PRESETS["paper"]))
+    model.update(
         {
             "encoder_blocks": (1, 1, 1, 1),
-            "encoder_width": 8,
-            "attention": "light",
+            "encoder_width": 16,
+            "image_stride": 2,
             "feature_width": 32,
             "joint_width": 32,
             "plane_width": 16,
             "graph_layers": 2,
+            "transformer_blocks": 2,
             "transformer_heads": 2,
         }
     )
-    config.data.synthesize = True
-    config.data.synthesize_train = 1600
-    config.data.synthesize_val = 160
-    config.data.synthesize_test = 160
-    config.data.augmentation.rotation_degrees = 15.0
-    config.data.augmentation.blur = 0.0
-    config.train.batch_size = 16
-    config.train.steps = 500
-    config.optimizer.learning_rate = 1e-3
-    config.train.checkpoint_every = 250
-    config.validation.every = 250
-    config.validation.examples = 160
-    config.evaluation.batch_size = 50
-    config.log.every = 20
-    return config
+    return model
