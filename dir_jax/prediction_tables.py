@@ -28,7 +28,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from dir_jax.array_archive import ArrayArchive
-from dir_jax.metrics import MIDDLE_KNUCKLE, WRIST
+from dir_jax.prediction_checks import (
+    PredictionsError,
+    check_cameras,
+    check_finite,
+    check_units,
+)
 from mano_jax.constants import JOINTS, VERTICES
 
 PREDICTED = {
@@ -45,18 +50,10 @@ TRUE = {
     "joint_valid": (2, JOINTS),
 }
 MASKS = ("hand_valid", "joint_valid")
-PER_HAND = ("vertices_xyz", "joints_xyz", "gt_vertices_xyz", "gt_joints_xyz")
 
-HAND_LENGTHS = (0.05, 0.30)
-"""Metres from wrist to middle fingertip between which a median hand must lie."""
 CAMERA_SPACE = 0.25
 """Median distance in metres of a wrist from the origin beyond which predictions are taken to be
 in camera space: nobody is photographed from nearer, and no wrist-relative hand is that far off."""
-_CHUNK = 512
-
-
-class PredictionsError(ValueError):
-    """A predictions file that cannot be scored; one plain line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +133,11 @@ def read_predictions(
     predicted = _checked(path, archive, PREDICTED)
     true = _checked(truth_path, truth, TRUE)
     rows = _match(path, archive, truth_path, truth)
-    ids = np.asarray(archive["sample_ids"]) if "sample_ids" in archive else None
-    table = PredictionTable(pathlib.Path(path).stem, predicted, true, rows, ids)
-    _check_finite(path, table)
-    _check_units(path, table)
-    return table
+    ids = _names_of_samples(path, archive, len(rows))
+    check_finite(path, predicted, true, rows)
+    check_cameras(truth_path, true)
+    check_units(path, {**predicted, **true})
+    return PredictionTable(pathlib.Path(path).stem, predicted, true, rows, ids)
 
 
 def _names(archive: Mapping[str, np.ndarray]) -> str:
@@ -172,25 +169,17 @@ def _match(path, archive, truth_path, truth) -> np.ndarray:
     """Row of the ground truth for each prediction, by sample ids or by position."""
     count = len(archive["vertices_xyz" if "vertices_xyz" in archive else "joints_xyz"])
     total = len(truth["gt_vertices_xyz" if "gt_vertices_xyz" in truth else "gt_joints_xyz"])
-    sources = ((path, archive, count), (truth_path, truth, total))
-    for source, arrays, length in sources:
-        if "sample_ids" in arrays:
-            ids = arrays["sample_ids"]
-            if ids.shape != (length,):
-                raise PredictionsError(
-                    f"{source}: sample_ids has shape {ids.shape}, wanted ({length},)"
-                )
-            if len(np.unique(ids)) < length:
-                raise PredictionsError(f"{source}: a name occurs more than once in sample_ids")
-    if archive is truth or "sample_ids" not in archive or "sample_ids" not in truth:
+    names = _names_of_samples(path, archive, count)
+    true_names = names if archive is truth else _names_of_samples(truth_path, truth, total)
+    if archive is truth or names is None or true_names is None:
         if count != total:
             raise PredictionsError(
                 f"{path} has {count} predictions, {truth_path} {total} samples of ground truth; "
                 "wanted as many, or sample_ids in both"
             )
         return np.arange(count)
-    place = {str(name): row for row, name in enumerate(truth["sample_ids"].tolist())}
-    names = [str(name) for name in archive["sample_ids"].tolist()]
+    place = {name: row for row, name in enumerate(true_names.tolist())}
+    names = names.tolist()
     missing = [name for name in names if name not in place]
     absent = len(place) - (len(names) - len(missing))
     if missing or absent:
@@ -202,73 +191,21 @@ def _match(path, archive, truth_path, truth) -> np.ndarray:
     return np.array([place[name] for name in names])
 
 
-def _check_finite(path, table: PredictionTable) -> None:
-    """Refuses NaN and infinity in anything that counts."""
-    valid = table.true.get("hand_valid")
-    counted = {**table.predicted, **table.true}
-    for name, array in counted.items():
-        if array.dtype.kind != "f" or name == "annotated_joints_xyz":
-            continue
-        bad = []
-        for start in range(0, len(array), _CHUNK):
-            finite = np.isfinite(array[start : start + _CHUNK])
-            if name in PER_HAND and valid is not None:
-                order = table.rows if name in table.predicted else np.arange(len(array))
-                ignored = ~np.asarray(valid[order[start : start + _CHUNK]], bool)
-                finite = finite.all((2, 3)) | ignored
-            rows = ~finite.reshape(len(finite), -1).all(1)
-            bad += (np.flatnonzero(rows) + start).tolist()
-        if bad:
-            shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
-            raise PredictionsError(
-                f"{path}: {name} is not finite in {len(bad)} of {len(array)} rows ({shown}); "
-                "leave those samples out, or mark their hands in hand_valid"
-            )
-
-
-def _check_units(path, table: PredictionTable) -> None:
-    """Refuses hands that cannot be in metres."""
-    for name, array in {**table.predicted, **table.true}.items():
-        if name not in PER_HAND:
-            continue
-        length = median_hand_length(array)
-        if not HAND_LENGTHS[0] <= length <= HAND_LENGTHS[1]:
-            low, high = (round(100 * value) for value in HAND_LENGTHS)
-            raise PredictionsError(
-                f"{path}: the median hand of {name} is {length:.3g} long, wanted {low}-{high} cm "
-                f"in metres ({_unit_hint(length)})"
-            )
-
-
-def median_hand_length(points_xyz: np.ndarray) -> float:
-    """Median over (up to 2,048) hands of the way from the wrist to the tip of the middle finger.
-
-    Joints (N, 2, 21, 3): along the finger. Vertices (N, 2, 778, 3): the largest extent of the
-    mesh, which needs no joint regressor.
-    """
-    sample = np.asarray(points_xyz[:: max(1, len(points_xyz) // 1024)], np.float64)
-    if sample.shape[2] == JOINTS:
-        chain = sample[:, :, [WRIST, *range(MIDDLE_KNUCKLE, MIDDLE_KNUCKLE + 4)]]
-        lengths = np.linalg.norm(np.diff(chain, axis=2), axis=-1).sum(-1)
-    else:
-        middle = sample.mean(2, keepdims=True)
-        lengths = 2 * np.linalg.norm(sample - middle, axis=-1).max(-1)
-    return float(np.nanmedian(lengths))
-
-
-def _unit_hint(length: float) -> str:
-    for unit, factor in (
-        ("millimetres", 1000),
-        ("centimetres", 100),
-        ("units of 0.15 m", 1 / 0.15),
-    ):
-        if 0.12 <= length / factor <= 0.3:
-            return (
-                f"these look like {unit}: divide by {factor:.4g}"
-                if factor > 50
-                else (f"these look like {unit}: multiply by 0.15")
-            )
-    return "check the unit and the joint order"
+def _names_of_samples(path, archive: Mapping, count: int) -> np.ndarray | None:
+    """sample_ids as text, or None when there are none; numbers and bytes become text."""
+    if "sample_ids" not in archive:
+        return None
+    ids = np.asarray(archive["sample_ids"])
+    if ids.shape != (count,):
+        raise PredictionsError(f"{path}: sample_ids has shape {ids.shape}, wanted ({count},)")
+    if ids.dtype.kind not in "USiu":
+        raise PredictionsError(f"{path}: sample_ids has dtype {ids.dtype}, wanted text")
+    if ids.dtype.kind == "S":
+        ids = np.array([name.decode("utf-8", "replace") for name in ids.tolist()])
+    ids = ids.astype(str)
+    if len(np.unique(ids)) < count:
+        raise PredictionsError(f"{path}: a name occurs more than once in sample_ids")
+    return ids
 
 
 def in_camera_space(wrists_xyz: np.ndarray) -> bool:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mano_jax
-from dir_jax import evaluate_command, prediction_tables
+from dir_jax import evaluate_command, prediction_checks
 from dir_jax.array_archive import ArchiveError, ArrayArchive
 from tests.dir_jax.test_metrics import KEYS
 from tests.golden.toy_mano import toy_mano
@@ -162,6 +162,11 @@ def bad(arrays, **changes):
         (lambda a: {"camera": a["camera"].astype(int)}, "dtype int64, wanted float32"),
         (lambda a: {"sample_ids": np.array(["a"] * 5)}, "more than once"),
         (lambda a: {"sample_ids": np.array([{}] * 5)}, "Python objects"),
+        (lambda a: {"sample_ids": np.zeros(5)}, "sample_ids has dtype float64, wanted text"),
+        (lambda a: {"sample_ids": np.array([["a"]] * 5)}, "sample_ids has shape (5, 1)"),
+        (lambda a: {"camera": 0 * a["camera"]}, "camera has no focal length in 5 of 5 rows"),
+        (lambda a: {"vertices_xyz": 0 * a["vertices_xyz"]}, "check the unit"),
+        (lambda a: {"vertices_xyz": a["vertices_xyz"].swapaxes(1, 2)}, "shape (5, 778, 2, 3)"),
     ],
 )
 def test_bad_files_get_one_line(tmp_path, toy_folder, arrays, capsys, change, message):
@@ -185,6 +190,16 @@ def test_sample_ids_that_do_not_match(tmp_path, toy_folder, arrays, capsys):
     assert run(tmp_path, toy_folder, *option, p=arrays, truth=truth)[0] == 2
     error = capsys.readouterr().err
     assert "1 of 5 sample_ids are not in" in error and "'5.jpg'" in error
+
+
+@pytest.mark.parametrize("names", [np.arange(5), np.array([b"a", b"b", b"c", b"d", b"e"])])
+def test_names_that_are_no_text_become_text(tmp_path, toy_folder, arrays, names):
+    truth = {k: arrays.pop(k) for k in ("gt_vertices_xyz", "camera")}
+    truth["sample_ids"] = np.array([n.decode() if isinstance(n, bytes) else str(n) for n in names])
+    option = ["--ground_truth", str(tmp_path / "truth.npz"), "--no_report"]
+    assert run(tmp_path, toy_folder, *option, p=arrays | {"sample_ids": names}, truth=truth)[0] == 0
+    row = next(csv.DictReader((tmp_path / "evaluation_p_samples.csv").open()))
+    assert row["file_name"] == truth["sample_ids"][0]
 
 
 def test_the_first_bad_file_stops_before_any_scoring(tmp_path, toy_folder, arrays, capsys):
@@ -248,4 +263,4 @@ def test_archive_refuses_a_cut_file(tmp_path):
 def test_median_hand_length_of_the_open_hand():
     vertices = np.stack([hand.v_template for hand in (lambda p: (p.left, p.right))(
         mano_jax.open_hands())])[None]  # fmt: skip
-    assert 0.12 < prediction_tables.median_hand_length(vertices) < 0.3
+    assert 0.12 < prediction_checks.median_hand_length(vertices) < 0.3
