@@ -166,7 +166,8 @@ class TrainingLoop:
             count = f" ({self.skipped} updates left out, {limit} allowed)" if limit else ""
             raise RunError(
                 f"{found}{count}. Parameters are as before that step in the last checkpoint; "
-                "lower optimizer.learning_rate, look at the batch, or allow "
+                f"look at it (python -m dir_jax.replay --workdir {self.run.workdir} "
+                f"--step {done.step}), lower optimizer.learning_rate, or allow "
                 "--config.train.nonfinite_limit=N such updates to be left out"
             )
         self.log.say(f"{found}; left out ({self.skipped} of {limit} allowed)")

@@ -174,6 +174,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_everything(training, tmp_path
     with pytest.raises(RunError) as error:
         training("bad", bad=[7])
     assert "step 7: not finite: size, square" in str(error.value)
+    assert f"dir_jax.replay --workdir {tmp_path / 'bad'} --step 7" in str(error.value)
     report = json.loads((tmp_path / "bad" / "nonfinite_step_7.json").read_text())
     assert report["step"] == 7
     assert report["terms_not_finite"] == ["size", "square"]
