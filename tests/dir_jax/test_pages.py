@@ -93,7 +93,7 @@ def test_a_stage_far_off_does_not_shrink_the_others(faces, meshes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: [], "0 meshes"),
+        (lambda m: [], "no stages"),
         (lambda m: [StageMesh("", m[0])], "wanted \\(2, V, 3\\)"),
         (lambda m: [StageMesh("", m * np.nan)], "not finite"),
     ],
