@@ -112,6 +112,11 @@ def check_values(config: ConfigDict) -> None:
         )
     if values["train.steps"] == 0 and not values["train.epochs"] > 0:
         raise BadInputError("train.epochs and train.steps are both 0; set one of them")
+    warmup, steps = values["optimizer.warmup_steps"], values["train.steps"]
+    if steps and warmup >= steps:
+        raise BadInputError(
+            f"optimizer.warmup_steps is {warmup}; wanted less than train.steps, {steps}"
+        )
     if values["parallel.backend"] not in BACKENDS:
         raise BadInputError(
             f"parallel.backend is {values['parallel.backend']!r}; "
