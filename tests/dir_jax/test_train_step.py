@@ -91,7 +91,9 @@ def whole_batch_loss(axis_name):
     return loss
 
 
-@pytest.mark.parametrize(("backend", "devices"), [("pmap", 2), ("pmap", 8), ("jit", 8)])
+@pytest.mark.parametrize(
+    ("backend", "devices"), [("pmap", 2), ("pmap", 4), ("pmap", 8), ("jit", 4), ("jit", 8)]
+)
 def test_whole_batch_terms_do_not_depend_on_the_spread(backend, devices):
     def gradients(backend, devices):
         parallel = Parallel(backend, tuple(jax.devices()[:devices]))
