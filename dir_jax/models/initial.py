@@ -30,7 +30,13 @@ class Attention(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """(B, H, W, C) to (B, H, W, 2)."""
         if self.kind == "light":
-            return nn.sigmoid(Conv(HANDS, dtype=self.dtype, name="conv")(x))
+            # The released initial values would saturate the sigmoid: a random choice of pixels,
+            # differing from photograph to photograph, which learning has to undo first.
+            initial = torch_uniform(x.shape[-1])
+            scores = nn.Dense(
+                HANDS, dtype=self.dtype, kernel_init=initial, bias_init=initial, name="conv"
+            )
+            return nn.sigmoid(scores(x))
         # The two hands' filters side by side: the left hand's channels first.
         width = x.shape[-1] // 2
         x = Conv(HANDS * width, 3, dtype=self.dtype, name="conv1")(x)
