@@ -68,7 +68,8 @@ def _moved(network, device: str):
 @contextlib.contextmanager
 def running(reference: Reference):
     """In this block the network runs on its device."""
-    with contextlib.nullcontext() if reference.device == "cuda" else checkout.on_cpu():
+    here = contextlib.nullcontext() if reference.device == "cuda" else checkout.on_cpu()
+    with here, checkout.own_modules(reference.network):
         yield
 
 

@@ -152,7 +152,23 @@ def build(checkout: str | pathlib.Path, hands: HandPair):
         from models.dir import DIR as ReferenceNetwork
 
         network = ReferenceNetwork(21, "hands", root_joint=0)
+        own = {name: module for name, module in sys.modules.items() if _is_own(name)}
+    object.__setattr__(network, "checkout_modules", own)
     return network.eval()
+
+
+@contextlib.contextmanager
+def own_modules(network) -> Iterator[None]:
+    """In this block the checkout's modules can be imported: torch.compile asks for them by name."""
+    own = network.checkout_modules
+    before = {name: sys.modules[name] for name in own if name in sys.modules}
+    sys.modules.update(own)
+    try:
+        yield
+    finally:
+        for name in own:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)
 
 
 def _usable(checkout: str | pathlib.Path) -> pathlib.Path:
