@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import argparse
 import collections
-import concurrent.futures
 import contextlib
-import multiprocessing
 import os
 import pathlib
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +30,7 @@ from input_pipeline.synthetic.plan import FULL_VARIETY, SPLITS, Variety, plan_sp
 from input_pipeline.synthetic.posing import hand_models, posed_tasks
 from input_pipeline.synthetic.studio import PITCH, YAW
 from input_pipeline.synthetic.types import FrameResult, FrameTask, HandModel
+from input_pipeline.workers import pool, sigterm_interrupts
 
 # mano_jax is imported in functions: drawing processes import this module and need no jax.
 
@@ -53,11 +51,6 @@ def _use(models: dict[str, HandModel]) -> None:
     _models.update(models)
 
 
-def _start_process(models: dict[str, HandModel]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
-    _use(models)
-
-
 def _draw(task: FrameTask) -> FrameResult:
     return make_frame(task, _models)
 
@@ -74,22 +67,14 @@ def _results(tasks: Iterator[FrameTask], models: dict, workers: int) -> Iterator
         return
     # The drawing's matrix products are tiny: threads in them would only get in each other's way.
     single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    # Not forked: the posing has started jax's threads here, which a fork would leave broken.
-    context = multiprocessing.get_context("spawn")
-    with (
-        _environment(single),
-        concurrent.futures.ProcessPoolExecutor(workers, context, _start_process, (models,)) as pool,
-    ):
+    with _environment(single), pool(workers, _use, models) as submit:
         waiting = collections.deque()
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(_draw, task))
-                if len(waiting) >= AHEAD * workers:
-                    yield waiting.popleft().result()
-            while waiting:
+        for task in tasks:
+            waiting.append(submit(_draw, task))
+            if len(waiting) >= AHEAD * workers:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
 
 
 @contextlib.contextmanager
@@ -159,9 +144,11 @@ def synthesize(
 def _write_split(folder, split, plans, pair, models, workers, bar) -> None:
     annotations = Annotations()
     tasks = posed_tasks(plans, pair, models, str(folder / "images" / split))
-    for result in _results(tasks, models, workers):
-        annotations.add(result)
-        bar.update(len(result.pictures))
+    # Closed here, so that no process draws on while an interrupted run's folder is removed.
+    with contextlib.closing(_results(tasks, models, workers)) as results:
+        for result in results:
+            annotations.add(result)
+            bar.update(len(result.pictures))
     annotations.write(folder / "annotations", split)
 
 
@@ -230,10 +217,11 @@ def main(arguments: list[str] | None = None) -> int:
         variety = _variety(options)
         pair = load_pair(options.mano) if options.mano else open_hands()
         print(f"hands: {pair.name}")
-        synthesize(
-            options.output, counts, seed=options.seed, variety=variety,
-            workers=options.workers, pair=pair,
-        )  # fmt: skip
+        with sigterm_interrupts():
+            synthesize(
+                options.output, counts, seed=options.seed, variety=variety,
+                workers=options.workers, pair=pair,
+            )  # fmt: skip
     except (SynthesisError, HandError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
