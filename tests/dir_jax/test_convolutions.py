@@ -45,14 +45,14 @@ def test_a_bottleneck_takes_what_its_input_was_enlarged_from():
     coarse, fine = _maps(4, 6), _maps(8, 5, 1)
     both = np.concatenate([enlarge(coarse), fine], -1)
     layer: nn.Module = Residual(8)
-    variables = layer.init(jax.random.key(0), both, False)
+    variables = jax.jit(layer.init, static_argnums=2)(jax.random.key(0), both, False)
 
     def loss(coarse, fine, known):
         both = jax.numpy.concatenate([enlarge(coarse), fine], -1)
         result = layer.apply(variables, both, False, coarse if known else None)
         return (result**2).sum(), result
 
-    gradient = jax.value_and_grad(loss, (0, 1), has_aux=True)
+    gradient = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True), static_argnums=2)
     (_, wanted), wanted_slopes = gradient(coarse, fine, False)
     (_, found), slopes = gradient(coarse, fine, True)
     np.testing.assert_allclose(found, wanted, atol=1e-5)

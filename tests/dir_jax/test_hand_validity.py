@@ -58,15 +58,23 @@ def random_output(seed=0, dtype=np.float32):
     return Output(stages=(stage(), stage()), segmentation=maps[0], dense=maps[1])
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def loss_terms(output, targets, hands, recipe="released"):
+    return dir_jax.loss_terms(output, targets, hands, recipe)
+
+
 def total(output, targets, hands, recipe="released"):
-    return sum(dir_jax.loss_terms(output, targets, hands, recipe).values())
+    return sum(loss_terms(output, targets, hands, recipe).values())
+
+
+value_and_gradient = jax.jit(jax.value_and_grad(total), static_argnums=(2, 3))
 
 
 @pytest.mark.parametrize("recipe", ["released", "paper"])
 def test_no_gradient_comes_from_an_invalid_hand(hands, make_targets, recipe):
     targets = make_targets(batch_with(VALID))
     valid = np.asarray(targets.hand_valid)
-    gradient = jax.grad(total)(random_output(), targets, hands, recipe)
+    _, gradient = value_and_gradient(random_output(), targets, hands, recipe)
     for stage in gradient.stages:
         for name in ("joints_xyz", "vertices_xyz", "joints_uv", "vertices_uv"):
             size = np.abs(np.asarray(getattr(stage, name))).max((2, 3))
@@ -79,12 +87,12 @@ def test_no_gradient_comes_from_an_invalid_hand(hands, make_targets, recipe):
 def test_terms_are_means_over_the_valid_hands(hands, make_targets):
     """Leaving examples out of the batch gives the same terms as marking them invalid."""
     output, targets = random_output(), make_targets(batch_with(VALID))
-    terms = dir_jax.loss_terms(output, targets, hands)
+    terms = loss_terms(output, targets, hands)
     for h, side in enumerate(("left", "right")):
         rows = np.flatnonzero(np.asarray(targets.hand_valid)[:, h])
         few = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (output, targets))
         few = (few[0], dataclasses.replace(few[1], hand_valid=None))
-        wanted = dir_jax.loss_terms(*few, hands)
+        wanted = loss_terms(*few, hands)
         for name in ("joints_xyz", "vertices_uv", "edge", "normal"):
             key = f"{name}_{side}_1"
             np.testing.assert_allclose(terms[key], wanted[key], rtol=1e-5)
@@ -96,11 +104,11 @@ def test_all_valid_is_the_same_as_not_said(hands, make_targets):
     plain = dataclasses.replace(targets, hand_valid=None, pixel_valid=None)
     for recipe in ("released", "paper"):
         said, unsaid = (
-            dir_jax.loss_terms(output, labels, hands, recipe) for labels in (targets, plain)
+            loss_terms(output, labels, hands, recipe) for labels in (targets, plain)
         )
         for name, value in unsaid.items():
             np.testing.assert_allclose(said[name], value, rtol=1e-6, err_msg=name)
-    both = (jax.grad(total)(output, labels, hands) for labels in (targets, plain))
+    both = (value_and_gradient(output, labels, hands)[1] for labels in (targets, plain))
     for said, unsaid in zip(*map(jax.tree.leaves, both), strict=True):
         np.testing.assert_allclose(said, unsaid, rtol=1e-5, atol=1e-9)
 
@@ -108,7 +116,7 @@ def test_all_valid_is_the_same_as_not_said(hands, make_targets):
 def test_a_batch_without_any_valid_hand_teaches_nothing(hands, make_targets):
     batch = batch_with(np.zeros((BATCH, 2), bool))
     batch["joint_valid"][:] = True
-    terms, gradient = jax.value_and_grad(total)(random_output(), make_targets(batch), hands)
+    terms, gradient = value_and_gradient(random_output(), make_targets(batch), hands)
     assert float(terms) == 0
     assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(gradient))
 
@@ -156,13 +164,14 @@ def test_maps_ignore_unknown_pixels():
 
 def test_terms_over_devices_average_to_those_of_the_batch(hands, make_targets):
     output, targets = random_output(), make_targets(batch_with(VALID))
-    wanted = dir_jax.loss_terms(output, targets, hands)
+    wanted = loss_terms(output, targets, hands)
 
     def split(leaf):
         return leaf.reshape(2, BATCH // 2, *leaf.shape[1:])
 
-    terms = jax.vmap(
+    spread = jax.vmap(
         lambda o, t: dir_jax.loss_terms(o, t, hands, axis_name="batch"), axis_name="batch"
-    )(*jax.tree.map(split, (output, targets)))
+    )
+    terms = jax.jit(spread)(*jax.tree.map(split, (output, targets)))
     for name, value in wanted.items():
         np.testing.assert_allclose(np.mean(terms[name]), value, rtol=1e-5, err_msg=name)

@@ -22,7 +22,8 @@ def joints_uv() -> jnp.ndarray:
 
 def _apply(planes, method, joints_uv, vectors, train=True):
     module = projection.Projection(FEATURES, planes, method, reach=1.0)
-    variables = module.init(jax.random.key(0), joints_uv, vectors, SIZE, train)
+    initialise = jax.jit(module.init, static_argnums=(3, 4))
+    variables = initialise(jax.random.key(0), joints_uv, vectors, SIZE, train)
 
     def total(uv, vectors, params):
         y, _ = module.apply(
@@ -89,7 +90,7 @@ def test_bone_weights_against_a_loop(joints_uv):
 
 def test_a_bone_of_no_length_gives_finite_values_and_gradients():
     uv = jnp.zeros((1, 2, 21, 2))
-    gradient = jax.grad(lambda u: projection.bone_weights(u, SIZE, 2.0).sum())(uv)
+    gradient = jax.jit(jax.grad(lambda u: projection.bone_weights(u, SIZE, 2.0).sum()))(uv)
     assert np.isfinite(gradient).all()
 
 

@@ -93,16 +93,17 @@ def test_batch_shapes_and_side_by_side_independence(hands):
 def test_rigid_start_is_exact_and_never_mirrors(hands):
     tuning = mano_jax.FitTuning()
     model = fitting._model(hands.left, tuning, False, np.dtype(np.float32))
-    _, mean_joints = fitting._mean_hand(model)
+    _, mean_joints = jax.jit(fitting._mean_hand)(model)
     rotation = Rotation.from_rotvec([1.0, -2.0, 0.5]).as_matrix().astype(np.float32)
     wanted = mean_joints @ rotation.T + np.float32([0.1, -0.2, 0.9])
     observed = fitting_terms.Observed(xyz=wanted, xyz_weight=np.ones(21, np.float32))
-    start = jax.jit(fitting._aligned)(model, observed)
+    align = jax.jit(fitting._aligned)
+    start = align(model, observed)
     np.testing.assert_allclose(start.rotation, rotation, atol=1e-5)
-    _, joints = fitting_terms.points_and_joints(model, start)
+    _, joints = jax.jit(fitting_terms.points_and_joints)(model, start)
     np.testing.assert_allclose(joints, wanted, atol=1e-6)
     mirrored = observed._replace(xyz=wanted * np.float32([-1, 1, 1]))
-    start = jax.jit(fitting._aligned)(model, mirrored)
+    start = align(model, mirrored)
     assert np.linalg.det(start.rotation) == pytest.approx(1, abs=1e-5)
 
 
