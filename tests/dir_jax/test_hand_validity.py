@@ -103,9 +103,7 @@ def test_all_valid_is_the_same_as_not_said(hands, make_targets):
     assert np.asarray(targets.hand_valid).all() and np.asarray(targets.pixel_valid).all()
     plain = dataclasses.replace(targets, hand_valid=None, pixel_valid=None)
     for recipe in ("released", "paper"):
-        said, unsaid = (
-            loss_terms(output, labels, hands, recipe) for labels in (targets, plain)
-        )
+        said, unsaid = (loss_terms(output, labels, hands, recipe) for labels in (targets, plain))
         for name, value in unsaid.items():
             np.testing.assert_allclose(said[name], value, rtol=1e-6, err_msg=name)
     both = (value_and_gradient(output, labels, hands)[1] for labels in (targets, plain))
