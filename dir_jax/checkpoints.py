@@ -31,6 +31,7 @@ from orbax.checkpoint import checkpoint_managers
 from dir_jax import checkpoint_items
 from dir_jax.checkpoint_items import Checkpoint
 from dir_jax.files import write_json
+from dir_jax.training.workdir import CHECKPOINTS_FOLDER
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +191,8 @@ def load_variables(
     if (folder / "variables").is_dir():
         candidates = [folder]
     else:
-        folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+        inside = folder / CHECKPOINTS_FOLDER
+        folder = inside if inside.is_dir() else folder
         steps = present_steps(folder)
         best = best_step(folder) if which == "best" else None
         ordered = [best] if best is not None else []

@@ -32,6 +32,7 @@ from dir_jax.training.data import find_data, frame_names, training_batches
 from dir_jax.training.run import template_state
 from dir_jax.training.start import Run, build_run, check_sources
 from dir_jax.training.stop import StopRequest
+from dir_jax.training.workdir import CHECKPOINTS_FOLDER
 
 
 def replay(workdir: Path, step: int, data_dir: str = "") -> dict[str, Any]:
@@ -81,7 +82,7 @@ def state_before(run: Run, step: int) -> TrainState:
     Raises:
       CheckpointError: there is none.
     """
-    folder = run.workdir / "checkpoints"
+    folder = run.workdir / CHECKPOINTS_FOLDER
     for candidate in reversed([found for found in present_steps(folder) if found < step]):
         try:
             checkpoint = checkpoint_items.read_step(folder / str(candidate))

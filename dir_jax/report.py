@@ -22,6 +22,13 @@ from dir_jax.pages.images import data_uri, grid, picture
 from dir_jax.pages.page import Html, Section, write_page
 from dir_jax.pages.run_record import Lines, columns, number, read_lines, read_object, stage_name
 from dir_jax.pages.training_curves import training_sections, validation_sections
+from dir_jax.training.workdir import (
+    CONFIG_FILE,
+    EVALUATION_FILE,
+    METRICS_FILE,
+    PICTURES_FOLDER,
+    VALIDATION_FILE,
+)
 
 REPORT_FILE = "report.html"
 MOST_PICTURES = 16
@@ -41,7 +48,7 @@ def _summary(workdir: Path, training: Lines, validation: Lines) -> Html:
     if known := [pair for pair in errors if math.isfinite(pair[0])]:
         error, step = min(known)
         rows.append((f"best validation MPJPE, mm (at step {step})", f"{error:.2f}"))
-    config = read_object(workdir / "config.json")
+    config = read_object(workdir / CONFIG_FILE)
     if size := config.get("train", {}).get("batch_size"):
         rows.append(("images a step", str(size)))
     if config:
@@ -102,18 +109,18 @@ def write_report(workdir: Path, path: Path) -> int:
       ValueError: the folder holds no metrics.
       OSError: something cannot be read or written.
     """
-    training = read_lines(workdir / "metrics.jsonl")
-    validation = read_lines(workdir / "validation.jsonl")
+    training = read_lines(workdir / METRICS_FILE)
+    validation = read_lines(workdir / VALIDATION_FILE)
     if not training and not validation:
         raise ValueError(
-            f"{workdir} holds no metrics.jsonl with whole lines; wanted the --workdir of a run"
+            f"{workdir} holds no {METRICS_FILE} with whole lines; wanted the --workdir of a run"
         )
     sections = [
         Section("", [_summary(workdir, training, validation)]),
         *validation_sections(columns(validation)),
         *training_sections(columns(training)),
-        *_evaluation_section(read_object(workdir / "evaluation.json")),
-        *_pictures_section(workdir / "pictures"),
+        *_evaluation_section(read_object(workdir / EVALUATION_FILE)),
+        *_pictures_section(workdir / PICTURES_FOLDER),
     ]
     write_page(path, f"Training run {workdir.resolve().name}", sections)
     return len(training)
@@ -134,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{path}: {count} lines of metrics.jsonl; open it in a browser")
+    print(f"{path}: {count} lines of {METRICS_FILE}; open it in a browser")
     return 0
 
 

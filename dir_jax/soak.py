@@ -34,7 +34,7 @@ from dir_jax.soak_checks import (
 from dir_jax.soak_segment import Segment, run_segment
 from dir_jax.training.command_line import parse, prepare_process
 from dir_jax.training.exits import STOPPED
-from dir_jax.training.logs import METRICS_FILE
+from dir_jax.training.workdir import CHECKPOINTS_FOLDER, METRICS_FILE
 
 FIELDS = {
     "train.steps": 1_000_000,  # more than there is time for
@@ -71,7 +71,7 @@ class Soak:
     def __init__(self, folder: Path, arguments: list[str], every: int, rng: random.Random):
         self.folder, self.arguments, self.every, self.rng = folder, arguments, every, rng
         self.workdir = folder / "run"
-        self.checkpoints = self.workdir / "checkpoints"
+        self.checkpoints = self.workdir / CHECKPOINTS_FOLDER
         self.record = Record()
         self.segments: list[dict[str, Any]] = []
         self.damaged: int | None = None
@@ -202,7 +202,7 @@ def soak(options: argparse.Namespace, further: list[str]) -> int:
       ValueError, OSError: bad input.
     """
     folder, rng = Path(options.workdir).absolute(), random.Random(options.seed)
-    if present_steps(folder / "run" / "checkpoints"):
+    if present_steps(folder / "run" / CHECKPOINTS_FOLDER):
         raise ValueError(f"{folder} holds a soak already; wanted a new folder")
     fields = [f"--config.{name}={value}" for name, value in FIELDS.items()]
     arguments = [f"--config={Path(options.config).absolute()}", *fields, *further]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dir_jax.checkpoints import best_step, present_steps, read_validation
-from dir_jax.training.logs import METRICS_FILE, VALIDATION_FILE
+from dir_jax.training.workdir import METRICS_FILE, VALIDATION_FILE
 
 UNTIMED = "examples_per_second"
 """The one entry of a metrics line that may differ when a step is repeated."""

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import dir_jax
-from dir_jax.training.logs import METRICS_FILE
+from dir_jax.training.workdir import CHECKPOINTS_FOLDER, METRICS_FILE
 
 TRAIN = Path(dir_jax.__file__).resolve().parent.parent / "train.py"
 POLL_SECONDS = 0.1
@@ -106,7 +106,7 @@ def run_segment(
 def _time_to_end(found: Segment, workdir: Path, after: float) -> bool:
     if found.seconds < after or found.ending != "SIGKILL in write":
         return found.seconds >= after
-    writing = any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
+    writing = any((workdir / CHECKPOINTS_FOLDER).glob("*.orbax-checkpoint-tmp*"))
     if not writing and found.seconds > after + 120:  # it never came; do not wait for ever
         found.ending = "SIGKILL"
         return True

@@ -15,6 +15,7 @@ from dir_jax.published import ABLATION_TABLES, ABLATIONS
 from dir_jax.training import settings
 from dir_jax.training.command_line import read
 from dir_jax.training.exits import BadInputError
+from dir_jax.training.workdir import CONFIG_FILE, DATA_FOLDER
 
 ROOT = Path(dir_jax.__file__).parent.parent
 CONFIGS = ROOT / "configs"
@@ -120,7 +121,7 @@ def make_plan(
     needed = list(dict.fromkeys(trained_as.values()))
     _check_data([(name, configs[name]) for name in needed])
     config = configs[needed[0]].copy_and_resolve_references()
-    data = config.data.dir or str(workdir / "data")
+    data = config.data.dir or str(workdir / DATA_FOLDER)
     jobs = []
     for seed in seeds:
         for name in needed:
@@ -178,6 +179,6 @@ def _check_data(configs: Sequence[tuple[str, ConfigDict]]) -> None:
 
 def _check_earlier(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuses to mix runs with different settings in one comparison."""
-    path = folder / settings.CONFIG_FILE
+    path = folder / CONFIG_FILE
     if path.is_file():
         settings.check_fits(config, settings.read_config(folder), folder)

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from dir_jax.ablations.plan import ROOT, Job
-from dir_jax.training import settings
 from dir_jax.training.exits import FINISHED, BadInputError
+from dir_jax.training.workdir import CONFIG_FILE, EVALUATION_FILE
 
 TRAINER = (sys.executable, str(ROOT / "train.py"))
 LOG_FILE = "train.log"
-EVALUATION_FILE = "evaluation.json"
 PATIENCE_S = 300
 """How long a run that was asked to stop may take to save."""
 
@@ -124,7 +123,7 @@ class Runner:
         """Runs one job; returns why it did not finish, or nothing."""
         job.workdir.mkdir(parents=True, exist_ok=True)
         log = job.workdir / LOG_FILE
-        again = (job.workdir / settings.CONFIG_FILE).exists()
+        again = (job.workdir / CONFIG_FILE).exists()
         where = f" on {device}" if device else ""
         self._say(f"{name}: {'goes on' if again else 'starts'}{where}; its output is in {log}")
         begin = time.monotonic()

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from dir_jax.training.exits import BadInputError, RunError
 from dir_jax.training.stop import StopRequest
+from dir_jax.training.workdir import DATA_FOLDER
 
 SPLITS = ("train", "val", "test")
 
@@ -43,7 +44,7 @@ def find_data(config: ConfigDict, workdir: Path, stop: StopRequest) -> Data:
     """
     from input_pipeline import dataset
 
-    folder = Path(config.data.dir).expanduser() if config.data.dir else workdir / "data"
+    folder = Path(config.data.dir).expanduser() if config.data.dir else workdir / DATA_FOLDER
     description = dataset.version_folder(folder, config.data.subset) / "dataset_info.json"
     if not description.is_file():
         if config.data.synthesize and not config.data.dir:

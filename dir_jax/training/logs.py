@@ -16,10 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dir_jax.files import write_bytes
-
-METRICS_FILE = "metrics.jsonl"
-VALIDATION_FILE = "validation.jsonl"
-TENSORBOARD_FOLDER = "tensorboard"
+from dir_jax.training.workdir import METRICS_FILE, TENSORBOARD_FOLDER, VALIDATION_FILE
 
 
 class JsonLines:

@@ -18,9 +18,8 @@ from dir_jax.train_state import TrainState
 from dir_jax.training.drawing import comparison_mesh, comparison_picture
 from dir_jax.training.logs import RunLog
 from dir_jax.training.start import Run
+from dir_jax.training.workdir import EVALUATION_FILE, PICTURES_FOLDER
 
-EVALUATION_FILE = "evaluation.json"
-PICTURES_FOLDER = "pictures"
 LOGGED_PICTURES = 4
 LOGGED_MESHES = 2
 BASELINE_SAMPLES = 2000

@@ -35,6 +35,7 @@ from dir_jax.training.start import (
     set_up_compiler,
 )
 from dir_jax.training.stop import StopRequest
+from dir_jax.training.workdir import CHECKPOINTS_FOLDER, CONFIG_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
 
 
 def _train(run: Run, stop: StopRequest) -> int:
-    checkpoints = Checkpoints(run.workdir / "checkpoints", run.config.train.keep)
+    checkpoints = Checkpoints(run.workdir / CHECKPOINTS_FOLDER, run.config.train.keep)
     try:
         state = starting_state(run, checkpoints)
         if run.leader:
@@ -132,8 +133,8 @@ def template_state(run: Run) -> TrainState:
 
 def _check_config_file(config: ConfigDict, workdir: Path) -> None:
     """Finds another recipe's work folder out before data are made for it."""
-    path = workdir / settings.CONFIG_FILE
-    if path.exists() and (workdir / "checkpoints").is_dir():
+    path = workdir / CONFIG_FILE
+    if path.exists() and (workdir / CHECKPOINTS_FOLDER).is_dir():
         with contextlib.suppress(json.JSONDecodeError):
             saved = json.loads(path.read_text())
             settings.check_fits(settings.plain(config), saved, workdir)

@@ -14,8 +14,7 @@ from ml_collections import ConfigDict
 from dir_jax.files import write_json
 from dir_jax.parallel import BACKENDS
 from dir_jax.training.exits import BadInputError
-
-CONFIG_FILE = "config.json"
+from dir_jax.training.workdir import CONFIG_FILE
 
 FREE = (
     "data.dir",

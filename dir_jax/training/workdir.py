@@ -1,0 +1,11 @@
+"""Names of what a run leaves in its work folder."""
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+VALIDATION_FILE = "validation.jsonl"
+EVALUATION_FILE = "evaluation.json"
+CHECKPOINTS_FOLDER = "checkpoints"
+DATA_FOLDER = "data"
+"""Prepared data, where the recipe names no other folder."""
+PICTURES_FOLDER = "pictures"
+TENSORBOARD_FOLDER = "tensorboard"
