@@ -18,10 +18,11 @@ from dir_jax.evaluate_sources import evaluate_model, evaluate_predictions
 from dir_jax.evaluation import write_evaluation
 from dir_jax.evaluation_pictures import draw_pck
 from dir_jax.evaluation_report import write_report
-from dir_jax.predict_command import add_model_arguments
+from dir_jax.model_arguments import add_model_arguments
 from dir_jax.prediction_tables import __doc__ as predictions_format
 from dir_jax.recipe_arguments import read_recipe, split_recipe_arguments
 from dir_jax.result_tables import all_tables
+from dir_jax.training.workdir import EVALUATION_FILE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,7 +97,7 @@ def run(arguments: argparse.Namespace, recipe: Mapping[str, Any]) -> None:
             f"{' and '.join(given) or 'nothing'} given; wanted one of "
             + ", ".join(f"--{name}" for name in sources)
         )
-    default = os.path.join(arguments.workdir or "", "evaluation.json")
+    default = os.path.join(arguments.workdir or "", EVALUATION_FILE)
     output = pathlib.Path(arguments.output or default)
     if arguments.predictions:
         found = evaluate_predictions(arguments, output)

@@ -13,12 +13,14 @@ from tqdm import tqdm
 
 from dir_jax.evaluation import evaluate
 from dir_jax.evaluation_pictures import Examples, draw_evaluation, look_at
-from dir_jax.loading import Loaded, load_hands, load_model
+from dir_jax.loading import Loaded, load_hands
 from dir_jax.mean_hand import MeanHand, mean_hand
+from dir_jax.model_arguments import load_named_model
 from dir_jax.prediction_tables import PredictionTable, read_predictions
 from dir_jax.report_samples import Choice, Shown, model_samples, table_samples
 from dir_jax.samples import Samples
 from dir_jax.score_predictions import score_predictions
+from dir_jax.training.workdir import DATA_FOLDER
 from mano_jax import HandPair
 
 
@@ -47,7 +49,7 @@ def _data_folder(
     data = recipe.get("data", {})
     folder = arguments.data or data.get("dir")
     if not folder and arguments.workdir:
-        folder = os.path.join(arguments.workdir, "data")
+        folder = os.path.join(arguments.workdir, DATA_FOLDER)
     if not folder:
         raise ValueError(
             "which data? wanted --data DATA, the folder that python -m input_pipeline.prepare "
@@ -73,14 +75,7 @@ def evaluate_model(
     Raises:
       ValueError, OSError: bad input; the message is for the user.
     """
-    loaded = load_model(
-        workdir=arguments.workdir,
-        checkpoint=arguments.checkpoint,
-        torch_checkpoint=arguments.torch_checkpoint,
-        mano=arguments.mano or given.get("mano"),
-    )
-    for note in loaded.notes:
-        print(f"note: {note}")
+    loaded = load_named_model(arguments, given.get("mano"))
     print(f"hands: {loaded.hands.name} ({loaded.hands.licence})")
     recipe = given or loaded.meta.get("config", {})
     folder, subset = _data_folder(arguments, recipe)

@@ -21,9 +21,8 @@ from flax import traverse_util
 
 from dir_jax.constants import IMAGE_SIZE, LENGTH_SCALE
 from dir_jax.files import whole_file, write_bytes
-from dir_jax.loading import load_model
+from dir_jax.model_arguments import add_model_arguments, load_named_model
 from dir_jax.models.network import DIR
-from dir_jax.predict_command import add_model_arguments
 from dir_jax.targets import normalise_images
 
 PLATFORMS = ("cpu", "cuda")
@@ -113,14 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not output.parent.is_dir():
             raise ValueError(f"--output: there is no folder {output.parent}")
-        loaded = load_model(
-            workdir=arguments.workdir,
-            checkpoint=arguments.checkpoint,
-            torch_checkpoint=arguments.torch_checkpoint,
-            mano=arguments.mano,
-        )
-        for note in loaded.notes:
-            print(f"note: {note}")
+        loaded = load_named_model(arguments)
         platforms = tuple(arguments.platforms)
         separate = arguments.separate_weights
         print(f"exporting for {', '.join(platforms)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import jax
 
 from dir_jax.box_finding import Finder, annotated, detected, given, whole_photo
 from dir_jax.boxes import FORMATS, BoxFile, parse_box
-from dir_jax.loading import load_model
+from dir_jax.model_arguments import add_model_arguments, keep_compiled, load_named_model
 from dir_jax.pages.viewer import write_viewer
 from dir_jax.photos import PhotoError
 from dir_jax.prediction import Predictor
@@ -21,22 +20,6 @@ from dir_jax.prediction_files import KINDS, write_result
 from dir_jax.prediction_inputs import Source, find_sources
 from dir_jax.prediction_run import Clock, Run, Writer
 from dir_jax.prediction_video import write_video
-
-COMPILED = "~/.cache/dir_jax/compiled"
-"""Where compiled programs are kept, unless JAX_COMPILATION_CACHE_DIR says otherwise."""
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the ways to name a trained model (exactly one must be given) and --mano."""
-    group = parser.add_argument_group("model (one of these)")
-    group.add_argument("--workdir", metavar="DIR", help="folder of a training run")
-    group.add_argument(
-        "--checkpoint", metavar="PATH", help="checkpoint, or dir_jax.convert's output"
-    )
-    group.add_argument("--torch_checkpoint", metavar="DIR.pth", help="the authors' weights")
-    parser.add_argument(
-        "--mano", metavar="DIR", help="folder with MANO_LEFT and MANO_RIGHT (.pkl or .npz)"
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,12 +98,6 @@ def _writers(arguments: argparse.Namespace) -> list[Writer]:
     return writers
 
 
-def keep_compiled() -> None:
-    """Lets JAX keep what it compiles, so that the next run starts in seconds."""
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(COMPILED))
-
-
 def predict(arguments: argparse.Namespace) -> int:
     """Runs the parsed command; returns the exit status.
 
@@ -135,14 +112,7 @@ def predict(arguments: argparse.Namespace) -> int:
     keep_compiled()
     clock = Clock()
     with clock("loading"):
-        loaded = load_model(
-            workdir=arguments.workdir,
-            checkpoint=arguments.checkpoint,
-            torch_checkpoint=arguments.torch_checkpoint,
-            mano=arguments.mano,
-        )
-    for note in loaded.notes:
-        print(f"note: {note}")
+        loaded = load_named_model(arguments)
     print(f"hands: {loaded.hands.name} ({loaded.hands.licence})")
     size = arguments.batch_size
     if not any(source.video for source in sources):

@@ -2,7 +2,7 @@
 
     python -m dir_jax.serve --workdir RUN
 
-It listens on 127.0.0.1 only and writes nothing to disk; photos and results stay in memory.
+It listens on 127.0.0.1 only; photos and results stay in memory and are never written to disk.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from dir_jax.box_finding import Finder, detected, whole_photo
-from dir_jax.loading import Loaded, load_model
-from dir_jax.predict_command import add_model_arguments
+from dir_jax.loading import Loaded
+from dir_jax.model_arguments import add_model_arguments, keep_compiled, load_named_model
 from dir_jax.prediction import Predictor
 from dir_jax.web.server import LocalServer
 from dir_jax.web.studio import Studio
@@ -69,14 +69,8 @@ def make_server(loaded: Loaded, port: int, finder: Finder = whole_photo) -> Loca
 def serve(options: argparse.Namespace) -> None:
     """Serves until interrupted."""
     finder = _finder(options)
-    loaded = load_model(
-        workdir=options.workdir,
-        checkpoint=options.checkpoint,
-        torch_checkpoint=options.torch_checkpoint,
-        mano=options.mano,
-    )
-    for note in loaded.notes:
-        print(f"note: {note}")
+    keep_compiled()
+    loaded = load_named_model(options)
     print("compiling the network...", flush=True)
     with make_server(loaded, options.port, finder) as server:
         print(f"open {server.url} (Ctrl-C ends it)", flush=True)
