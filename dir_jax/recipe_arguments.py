@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from dir_jax.training.exits import BadInputError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 def split_recipe_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -25,28 +30,50 @@ def split_recipe_arguments(arguments: Sequence[str]) -> tuple[list[str], list[st
     return recipe, rest
 
 
+def parse_recipe(arguments: Sequence[str]) -> tuple[ConfigDict, str | None, list[str]]:
+    """Reads `--config FILE [--config.x.y=v ...] [--workdir DIR]`.
+
+    Returns:
+      The recipe with its fields set, the work folder (None when none is named), and what is
+      neither a flag nor a flag's value.
+
+    Raises:
+      BadInputError: no recipe, no such file, or a field it does not have; one line.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    command = ["program", *arguments]  # absl leaves the first out
+    values = flags.FlagValues()
+    recipe = config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Recipe, for example configs/quickstart.py.",
+        flag_values=values,
+        sys_argv=command,
+    )
+    workdir = flags.DEFINE_string("workdir", None, "Results go here.", flag_values=values)
+    try:
+        rest = values(command)[1:]
+        if hasattr(recipe.value, "to_dict"):
+            return recipe.value, workdir.value, rest
+        problem = "--config is missing or not a recipe; for example --config configs/quickstart.py"
+    except OSError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        problem = f"--config cannot be read: {lines[-1]}"
+    except (AttributeError, KeyError) as error:
+        # A KeyError's text is quoted, once or twice, with a proposal on a second line.
+        name = str(error).replace("\\n", "\n").splitlines()[0].strip("\"'\\")
+        problem = f"the recipe has no field {name!r}; python train.py --help lists them"
+    except (flags.Error, ValueError, TypeError, SyntaxError, ImportError) as error:
+        problem = str(error).splitlines()[0]
+    raise BadInputError(problem)
+
+
 def read_recipe(arguments: Sequence[str]) -> dict[str, Any]:
     """The recipe named on the command line, overrides applied; {} when there is none.
 
     Raises:
-      ValueError: no such file, or a field it does not have.
+      BadInputError: no such file, or a field it does not have.
     """
-    if not arguments:
-        return {}
-    from absl import flags
-    from ml_collections import config_flags
-
-    values = flags.FlagValues()
-    recipe = config_flags.DEFINE_config_file("config", None, "recipe", flag_values=values)
-    try:
-        values(["evaluate.py", *arguments])
-        if recipe.value is None:
-            raise ValueError("--config.x=v needs --config FILE before it")
-        return recipe.value.to_dict()
-    except OSError:
-        raise ValueError(f"--config: {arguments[1:2] or arguments} cannot be read") from None
-    except (AttributeError, KeyError) as error:
-        name = str(error).strip("\"'")
-        raise ValueError(f"the recipe has no field {name!r}") from None
-    except (flags.Error, TypeError, SyntaxError) as error:
-        raise ValueError(str(error).splitlines()[0]) from None
+    return parse_recipe(arguments)[0].to_dict() if arguments else {}

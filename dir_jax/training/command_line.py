@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 
+from dir_jax.recipe_arguments import parse_recipe
 from dir_jax.training.exits import BAD_INPUT, FINISHED, BadInputError
 
 
@@ -40,42 +41,12 @@ def read(arguments: list[str]) -> tuple:
     Raises:
       BadInputError: what is not understood, in one line.
     """
-    from absl import flags
-    from ml_collections import config_flags
-
-    values = flags.FlagValues()
-    recipe = config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "Recipe, for example configs/quickstart.py.",
-        flag_values=values,
-        sys_argv=["train.py", *arguments],
-    )
-    workdir = flags.DEFINE_string("workdir", None, "Results go here.", flag_values=values)
-    try:
-        rest = values(["train.py", *arguments])[1:]
-        problem = _problem(rest, recipe.value, workdir.value)
-    except OSError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        problem = f"--config cannot be read: {lines[-1]}"
-    except (AttributeError, KeyError) as error:
-        name = str(error).strip("\"'")
-        problem = f"the recipe has no field {name!r}; python train.py --help lists them"
-    except (flags.Error, ValueError, TypeError, SyntaxError, ImportError) as error:
-        problem = str(error).splitlines()[0]
-    if problem:
-        raise BadInputError(problem)
-    return recipe.value, workdir.value
-
-
-def _problem(rest: list[str], config, workdir: str | None) -> str:
+    config, workdir, rest = parse_recipe(arguments)
     if rest:
-        return f"{rest[0]!r} is not understood; wanted --config FILE --workdir DIR"
-    if not hasattr(config, "to_dict"):
-        return "--config is missing or not a recipe; for example --config configs/quickstart.py"
+        raise BadInputError(f"{rest[0]!r} is not understood; wanted --config FILE --workdir DIR")
     if not workdir:
-        return "--workdir is missing; results go there"
-    return ""
+        raise BadInputError("--workdir is missing; results go there")
+    return config, workdir
 
 
 def _fields() -> str:
