@@ -11,10 +11,16 @@ import numpy as np
 from dir_jax.constants import IMAGE_SIZE
 from dir_jax.photo_headers import claimed_size
 from input_pipeline.crop import crop_affine, crop_image, square_around_box
-from input_pipeline.image_files import MAX_PIXELS, decode_photo, read_file
+from input_pipeline.image_files import (
+    JPEG_START,
+    PNG_START,
+    check_pixels,
+    decode_photo,
+    read_file,
+)
 from input_pipeline.troubles import FrameTrouble
 
-KNOWN_BY_HEADER = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8")
+KNOWN_BY_HEADER = (PNG_START, JPEG_START)
 
 
 class PhotoError(ValueError):
@@ -78,15 +84,15 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         data = read_file(path)
         if data.startswith(KNOWN_BY_HEADER):
             image = decode_photo(data, str(path))
-            return _with_alpha(data, image) if data.startswith(KNOWN_BY_HEADER[0]) else image
+            return _with_alpha(data, image) if data.startswith(PNG_START) else image
+        size = claimed_size(data)
+        if size is not None:
+            check_pixels(*size, str(path))
     except FrameTrouble as trouble:
         message = str(trouble) if str(path) in str(trouble) else f"{path}: {trouble}"
         raise PhotoError(message) from None
     if not data:
         raise PhotoError(f"{path}: the file is empty")
-    size = claimed_size(data)
-    if size is not None and not 0 < size[0] * size[1] <= MAX_PIXELS:
-        raise PhotoError(f"{path}: claims {size[0]} x {size[1]} pixels, too many (or none)")
     image = None if size is None else _decode_other(data)
     if image is None:
         raise PhotoError(f"{path}: not a photo that can be read; wanted JPEG, PNG, WebP or TIFF")

@@ -21,8 +21,8 @@ MAX_PIXELS = 50_000_000
 # public preparations of DIR and IntagHand drop them too).
 BLACK_LEVEL = 10.0
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 
 
@@ -59,9 +59,9 @@ def header_size(data: bytes) -> tuple[int, int]:
     Raises:
       FrameTrouble: IMAGE_UNREADABLE when it is neither, or the header is damaged.
     """
-    if data.startswith(_PNG) and len(data) >= 24:
+    if data.startswith(PNG_START) and len(data) >= 24:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    at = 2 if data.startswith(_JPEG) else len(data)
+    at = 2 if data.startswith(JPEG_START) else len(data)
     while at + 9 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # fill byte
@@ -96,6 +96,16 @@ def read_file(path: str | os.PathLike) -> bytes:
         raise FrameTrouble(Trouble.IMAGE_UNREADABLE, f"{path}: {error.strerror}") from None
 
 
+def check_pixels(width: int, height: int, name: str) -> None:
+    """Refuses what a header claims when that is too much to decode, or nothing.
+
+    Raises:
+      FrameTrouble: IMAGE_TOO_LARGE.
+    """
+    if not 0 < width * height <= MAX_PIXELS:
+        raise FrameTrouble(Trouble.IMAGE_TOO_LARGE, f"{name} claims {width} x {height} pixels")
+
+
 def decode_photo(data: bytes, name: str = "image") -> np.ndarray:
     """Decodes the bytes of a JPEG or PNG file.
 
@@ -111,12 +121,10 @@ def decode_photo(data: bytes, name: str = "image") -> np.ndarray:
     """
     if not data:
         raise FrameTrouble(Trouble.IMAGE_TRUNCATED, f"{name} is empty")
-    width, height = header_size(data)
-    if not 0 < width * height <= MAX_PIXELS:
-        raise FrameTrouble(Trouble.IMAGE_TOO_LARGE, f"{name} claims {width} x {height} pixels")
+    check_pixels(*header_size(data), name)
     # A cut JPEG decodes to a half grey picture without an error; its end marker is gone. Writers
     # may add a few bytes behind the marker.
-    if data.startswith(_JPEG) and _JPEG_END not in data[-64:]:
+    if data.startswith(JPEG_START) and _JPEG_END not in data[-64:]:
         raise FrameTrouble(Trouble.IMAGE_TRUNCATED, name)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

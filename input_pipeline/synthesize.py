@@ -25,10 +25,8 @@ import cv2
 
 from input_pipeline.synthetic.frame import make_frame
 from input_pipeline.synthetic.layout import Annotations
-from input_pipeline.synthetic.meetings import MEETINGS
 from input_pipeline.synthetic.plan import FULL_VARIETY, SPLITS, Variety, plan_split
 from input_pipeline.synthetic.posing import hand_models, posed_tasks
-from input_pipeline.synthetic.studio import PITCH, YAW
 from input_pipeline.synthetic.types import FrameResult, FrameTask, HandModel
 from input_pipeline.workers import pool, sigterm_interrupts
 
@@ -173,38 +171,43 @@ def _variety(options: argparse.Namespace) -> Variety:
         raise SynthesisError(str(error)) from None
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; returns the exit status."""
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m input_pipeline.synthesize", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    add = parser.add_argument
+    add, full = parser.add_argument, FULL_VARIETY
     add("--output", type=pathlib.Path, required=True, help="folder to make (new or empty)")
     add("--train", type=int, default=0, help="training pictures (default 0)")
     add("--val", type=int, help="validation pictures (default: as many as --test)")
     add("--test", type=int, default=0, help="test pictures (default 0)")
     add("--seed", type=int, default=0, help="fixes everything that is random (default 0)")
-    add("--views", type=int, default=3, help="pictures of each frame (default 3)")
-    add("--single_share", type=float, default=0.12,
-        help="share of sequences with one hand only (default 0.12)")  # fmt: skip
+    add("--views", type=int, default=full.views,
+        help="pictures of each frame (default %(default)d)")  # fmt: skip
+    add("--single_share", type=float, default=full.single_share,
+        help="share of sequences with one hand only (default %(default)g)")  # fmt: skip
     add(
         "--meetings",
-        default=",".join(MEETINGS),
+        default=",".join(full.meetings),
         metavar="NAME,...",
-        help=f"ways in which hands meet (default: all, {','.join(MEETINGS)})",
+        help="ways in which hands meet (default: all, %(default)s)",
     )
     add(
         "--yaw",
         type=float,
-        default=YAW,
+        default=full.yaw,
         help="degrees that cameras stand to either side at most (default %(default)g)",
     )
-    add("--pitch", type=float, default=PITCH,
+    add("--pitch", type=float, default=full.pitch,
         help="degrees that cameras stand up or down at most (default %(default)g)")  # fmt: skip
     add("--workers", type=int, help="drawing processes (default: one per core)")
     add("--mano", type=pathlib.Path, help="folder with MANO files (default: the open hand)")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    options = _options(arguments)
     from mano_jax import HandError, load_pair, open_hands
 
     counts = {

@@ -14,6 +14,8 @@ from dir_jax.models.config import model_config
 from dir_jax.training import settings
 from dir_jax.training.command_line import parse
 from dir_jax.training.exits import BadInputError
+from input_pipeline.synthetic.meetings import MEETINGS
+from input_pipeline.synthetic.plan import FULL_VARIETY
 from tests.dir_jax.training_fixtures import toy_hands
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -35,6 +37,14 @@ def test_every_recipe_has_the_base_fields_and_valid_values(name):
     LossConfig(**config.loss.to_dict())
     documentation = importlib.import_module(f"configs.{name}").__doc__
     assert f"python train.py --config configs/{name}.py --workdir" in documentation
+
+
+def test_synthesised_data_are_as_varied_as_the_command_makes_them():
+    data = base.get_config().data
+    for name in ("views", "single_share", "yaw", "pitch"):
+        assert data[f"synthesize_{name}"] == getattr(FULL_VARIETY, name)
+    assert data.synthesize_meetings == ()  # all of them, as without --meetings
+    assert FULL_VARIETY.meetings == tuple(MEETINGS)
 
 
 def test_the_promised_recipes_are_there():
