@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dir_jax.pages.page import Html, element, join, json_script
+from dir_jax.pages.elements import chart
+from dir_jax.pages.page import Html
 
 
 def bars_figure(
@@ -46,10 +47,7 @@ def bars_figure(
         "yLabel": y_label,
         "touching": touching,
     }
-    canvas = element("div", class_="canvas", role="img", aria_label=title)
-    heading = element("figcaption", title, class_="title")
-    inside = join(heading, canvas, json_script(content))
-    return element("figure", inside, data_figure="bars", class_="curves")
+    return chart("bars", title, content)
 
 
 def _finite(heights: Sequence[float | None]) -> list[float | None]:

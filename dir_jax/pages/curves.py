@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from dir_jax.pages.page import Html, element, join, json_script
+from dir_jax.pages.elements import chart
+from dir_jax.pages.page import Html, array_text
 
 
 class Curve(NamedTuple):
@@ -64,10 +64,7 @@ def curves_figure(
         "markers": markers,
         "fromZero": from_zero,
     }
-    heading = element("figcaption", title, class_="title")
-    canvas = element("div", class_="canvas", role="img", aria_label=title)
-    inside = join(heading, canvas, json_script(content))
-    return element("figure", inside, data_figure="curves", class_="curves")
+    return chart("curves", title, content)
 
 
 def _content(curve: Curve, logarithmic: bool) -> dict:
@@ -75,12 +72,12 @@ def _content(curve: Curve, logarithmic: bool) -> dict:
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"curve {curve.name!r}: x {x.shape}, y {y.shape}; wanted (N,) and (N,)")
     bad = ~np.isfinite(y) | ((y <= 0) & logarithmic)
-    packed = {name: _base64(values) for name, values in (("x", x), ("y", np.where(bad, np.nan, y)))}
+    packed = {"x": _packed(x), "y": _packed(np.where(bad, np.nan, y))}
     return {"name": curve.name, "faint": curve.faint, **packed}
 
 
-def _base64(values: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(values, "<f8").tobytes()).decode()
+def _packed(values: np.ndarray) -> str:
+    return array_text(np.asarray(values, "<f8"))
 
 
 def smoothed(values: np.ndarray, window: int) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""Tables and other plain parts of a page."""
+"""Tables, charts and other plain parts of a page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from dir_jax.pages.page import Html, element, join
+from dir_jax.pages.page import Html, element, join, json_script
 
 
 def table(
@@ -44,3 +45,17 @@ def _is_number(text: str) -> bool:
 def note(text: str) -> Html:
     """A remark in smaller type."""
     return element("p", text, class_="note")
+
+
+def chart(kind: str, title: str, content: Mapping[str, Any]) -> Html:
+    """A figure below its title.
+
+    Args:
+      kind: of `Figures.kinds` in the scripts.
+      title: plain text.
+      content: data for the script.
+    """
+    heading = element("figcaption", title, class_="title")
+    canvas = element("div", class_="canvas", role="img", aria_label=title)
+    inside = join(heading, canvas, json_script(content))
+    return element("figure", inside, data_figure=kind, class_="curves")

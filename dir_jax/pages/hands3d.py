@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dir_jax.pages.page import Html, element, join, json_script
+from dir_jax.pages.page import Html, array_text, element, join, json_script
 from dir_jax.pictures import HAND_COLOURS, VIEWS
 
 TRUTH_COLOUR = (0.35, 0.78, 0.45)
@@ -97,7 +96,7 @@ def shared_content(faces: Sequence[np.ndarray]) -> dict[str, Any]:
     if len(faces) != 2:
         raise ValueError(f"{len(faces)} lists of faces; wanted those of 2 hands")
     return {
-        "faces": [_base64(np.asarray(part, "<u2").T) for part in faces],
+        "faces": [array_text(np.asarray(part, "<u2").T) for part in faces],
         "colours": [_colour(colour) for colour in HAND_COLOURS],
         "truthColour": _colour(TRUTH_COLOUR),
         # From where each view looks, and what is up: rows of VIEWS are right, down and away.
@@ -126,11 +125,7 @@ def _cube(meshes: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
 
 def _packed(mesh: np.ndarray) -> list[str]:
     """Base64 of little-endian float32, per hand: all x, all y, all z."""
-    return [_base64(np.asarray(hand, "<f4").T) for hand in mesh]
-
-
-def _base64(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    return [array_text(np.asarray(hand, "<f4").T) for hand in mesh]
 
 
 def _colour(rgb: Sequence[float]) -> str:

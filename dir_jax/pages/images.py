@@ -48,9 +48,8 @@ def picture(uri: str, alt: str, caption: str = "") -> Html:
       alt: what it shows, for those who cannot see it.
       caption: plain text.
     """
-    image = Html(element("img", src=uri, alt=alt).removesuffix("</img>"))
     below = [element("figcaption", caption)] if caption else []
-    return element("figure", join(image, *below), class_="picture")
+    return element("figure", join(element("img", src=uri, alt=alt), *below), class_="picture")
 
 
 def grid(*parts: Html, columns: int = 2) -> Html:

@@ -19,9 +19,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from dir_jax.files import write_bytes
 
 _ASSETS = pathlib.Path(__file__).parent / "assets"
+_VOID = ("img",)
+"""Tags without an end (of those that pages use)."""
 _FIGURE_MARK = 'data-figure="'
 _FIRST_SCRIPT = "figures.js"
 _POLICY = (
@@ -69,7 +73,8 @@ def element(tag: str, content: str = "", /, **attributes: object) -> Html:
             written += f" {name}"
         elif value is not None and value is not False:
             written += f' {name}="{html.escape(str(value), quote=True)}"'
-    return Html(f"<{tag}{written}>{escape(content)}</{tag}>")
+    end = "" if tag in _VOID else f"{escape(content)}</{tag}>"
+    return Html(f"<{tag}{written}>{end}")
 
 
 def join(*parts: str) -> Html:
@@ -83,6 +88,11 @@ def json_script(content: Mapping[str, Any]) -> Html:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Html(f'<script type="application/json">{text}</script>')
+
+
+def array_text(array: np.ndarray) -> str:
+    """The bytes of an array in C order as base64, which `Figures.array` of the scripts reads."""
+    return base64.b64encode(array.tobytes()).decode()
 
 
 def page_html(title: str, sections: Sequence[Section], lead: str = "") -> str:

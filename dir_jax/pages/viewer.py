@@ -100,8 +100,7 @@ def _overlays(result: Result) -> Html:
 
 
 def _image(image: np.ndarray, alt: str, **attributes: object) -> Html:
-    markup = element("img", src=data_uri(image), alt=alt, **attributes)
-    return Html(markup.removesuffix("</img>"))
+    return element("img", src=data_uri(image), alt=alt, **attributes)
 
 
 def _whole_photo(photo: Photo) -> Html:

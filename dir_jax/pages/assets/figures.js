@@ -38,6 +38,42 @@ const Figures = (() => {
     return node;
   }
 
+  const HUES = ["#3f7fe0", "#e8833a", "#2fa36b", "#c0508f", "#8a6fdf", "#b59a1d", "#2ba3b5",
+                "#d4534f", "#7d8794", "#1d3f8f", "#7a4a21"];
+
+  function hue(number) {
+    return HUES[number % HUES.length];
+  }
+
+  // A flat chart in the page's own colours; `draw(axis)` gives { traces, layout }, in which
+  // `axis(text)` is an axis with that title.
+  function chart(figure, draw) {
+    const canvas = figure.querySelector(".canvas");
+    let live = false;
+    return {
+      show() {
+        if (live) return;
+        live = true;
+        const line = colour("line");
+        const { traces, layout } = draw((text) => ({
+          title: { text }, gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true,
+        }));
+        Plotly.newPlot(canvas, traces, {
+          margin: { l: 52, r: 14, t: 12, b: 42 },
+          paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+          font: { color: colour("soft"), size: 12, family: "system-ui, sans-serif" },
+          legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", font: { size: 11 } },
+          ...layout,
+        }, { responsive: true, displayModeBar: false });
+      },
+      hide() {
+        if (!live) return;
+        live = false;
+        Plotly.purge(canvas);
+      },
+    };
+  }
+
   function fail(figure, error) {
     figure.prepend(make("p", { className: "error", textContent: `No figure: ${error.message}` }));
   }
@@ -73,5 +109,5 @@ const Figures = (() => {
   }
 
   document.addEventListener("DOMContentLoaded", start);
-  return { kinds, array, planes, colour, make };
+  return { kinds, array, planes, colour, hue, chart, make };
 })();
