@@ -15,6 +15,7 @@ from dir_jax.pages.curves import Curve, curves_figure
 from dir_jax.pages.elements import note, table
 from dir_jax.pages.images import grid
 from dir_jax.pages.page import Html, Section, write_page
+from dir_jax.pages.run_record import stage_name
 from dir_jax.pages.sample_pager import sample_pager
 from dir_jax.result_tables import COLUMNS, internet_rows, protocol_rows, source_line
 from mano_jax.constants import JOINT_NAMES, SIDES
@@ -174,7 +175,7 @@ def _by_stage(results: Results) -> list[Section]:
     rows = []
     for name, result in results.items():
         for number, values in enumerate(result.get("by_stage") or []):
-            stage = f"refinement {number}" if number else "initial"
+            stage = stage_name(number)
             label = stage if len(results) == 1 else f"{name}, {stage}"
             keys = ("mpjpe_mm", "mpvpe_mm", "miaa_px", "mrrpe_mm")
             rows.append([label, *(_text(values.get(key)) for key in keys)])

@@ -12,6 +12,7 @@ from dir_jax.constants import IMAGE_SIZE, LENGTH_SCALE
 from dir_jax.evaluation_pictures import Examples, chosen_samples
 from dir_jax.metrics import PROTOCOLS, WRIST, Hands, protocol_errors
 from dir_jax.pages.hands3d import StageMesh
+from dir_jax.pages.run_record import stage_name
 from dir_jax.pages.sample_pager import Sample, SamplePicture
 from dir_jax.pictures import PAPER, draw_meshes
 from dir_jax.prediction import one_space
@@ -23,6 +24,7 @@ from dir_jax.skeleton import SKELETON_FACES, skeleton_mesh
 from dir_jax.table import identity_row
 from dir_jax.targets import pose_batch
 from dir_jax.types import Stage
+from input_pipeline.crop import project
 from mano_jax import HandPair
 from mano_jax.constants import SIDES
 
@@ -94,7 +96,7 @@ def model_samples(choice: Choice, examples: Examples, hands: HandPair) -> Shown:
         ]
         known = np.where(valid[:, None, None], truth[row], np.nan)
         label = draw_meshes(
-            batch["image"][row], _project(known, batch["camera"][row]), known[..., 2], known, faces
+            batch["image"][row], project(batch["camera"][row], known), known[..., 2], known, faces
         )
         pictures = [
             SamplePicture("photo", [batch["image"][row]]),
@@ -102,7 +104,7 @@ def model_samples(choice: Choice, examples: Examples, hands: HandPair) -> Shown:
             SamplePicture("prediction", overlays),
         ]
         shown = [
-            StageMesh(_stage_name(n), mesh, f"{_stage_name(n)}: MPJPE {errors[n][row]:.1f} mm")
+            StageMesh(stage_name(n), mesh, f"{stage_name(n)}: MPJPE {errors[n][row]:.1f} mm")
             for n, mesh in enumerate(meshes)
         ]
         true = _truth(truth[row], meshes[-1], valid, hands)
@@ -110,17 +112,8 @@ def model_samples(choice: Choice, examples: Examples, hands: HandPair) -> Shown:
     return Shown(found, faces)
 
 
-def _stage_name(number: int) -> str:
-    return f"refinement {number}" if number else "initial"
-
-
 def _crop_px(stage: Stage) -> np.ndarray:
     return (stage.vertices_uv + 1) / 2 * IMAGE_SIZE
-
-
-def _project(points_xyz: np.ndarray, camera: np.ndarray) -> np.ndarray:
-    homogeneous = points_xyz @ np.asarray(camera).T
-    return homogeneous[..., :2] / homogeneous[..., 2:]
 
 
 def stage_errors_mm(batch, stages, truth: np.ndarray, hands: HandPair) -> np.ndarray:
@@ -226,4 +219,4 @@ def _in_one_space(hands: Hands, meshes: bool) -> np.ndarray:
 def _on_paper(points_xyz: np.ndarray, camera: np.ndarray, faces) -> np.ndarray:
     """Hands before the camera, drawn on plain ground."""
     ground = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), PAPER, np.uint8)
-    return draw_meshes(ground, _project(points_xyz, camera), points_xyz[..., 2], points_xyz, faces)
+    return draw_meshes(ground, project(camera, points_xyz), points_xyz[..., 2], points_xyz, faces)

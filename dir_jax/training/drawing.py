@@ -20,6 +20,7 @@ from dir_jax.pictures import (
 )
 from dir_jax.prediction import one_space
 from dir_jax.targets import pose_batch
+from input_pipeline.crop import project
 from mano_jax import HandPair
 from mano_jax.constants import SIDES
 
@@ -42,8 +43,7 @@ def comparison_picture(
     faces = [hands[side].faces for side in SIDES]
     truth = _truth(batch, index, hands)[0]
     truth = np.where(batch["hand_valid"][index][:, None, None], truth, np.nan)
-    homogeneous = truth @ np.asarray(batch["camera"][index]).T
-    truth_px = homogeneous[..., :2] / homogeneous[..., 2:]
+    truth_px = project(batch["camera"][index], truth)
     stage = jax.tree.map(lambda value: np.asarray(value[index]), stages[-1])
     predicted, _ = one_space(stage)
     predicted_px = (stage.vertices_uv + 1) / 2 * IMAGE_SIZE
