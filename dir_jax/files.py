@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and reading lines that were written so."""
 
 from __future__ import annotations
 
@@ -51,6 +51,21 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
     """
     text = json.dumps(content, indent=2, allow_nan=False)
     write_bytes(path, f"{text}\n".encode())
+
+
+def read_json_lines(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+    """The objects of a file of one JSON object a line; a missing file has none.
+
+    What is not whole is left out: a run is writing that line, or was killed while it did.
+    """
+    path = pathlib.Path(path)
+    for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            yield line
 
 
 def _umask() -> int:

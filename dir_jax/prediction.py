@@ -105,19 +105,25 @@ class Predictor:
 
     def photos(self, photos: Iterable[Photo]) -> Iterator[Reconstruction]:
         """Reconstructs photos in order; holds one batch of them at a time."""
-        waiting: list[Photo] = []
-        for photo in photos:
-            waiting.append(photo)
-            if len(waiting) == self.batch_size:
-                yield from self._batch(waiting)
-                waiting = []
-        if waiting:
-            yield from self._batch(waiting)
+        for batch in batched(photos, self.batch_size):
+            yield from self._batch(batch)
 
     def _batch(self, photos: Sequence[Photo]) -> Iterator[Reconstruction]:
         stages = self.crops(np.stack([photo.crop() for photo in photos]))
         for index, photo in enumerate(photos):
             yield Reconstruction(photo, jax.tree.map(lambda value, i=index: value[i], stages))
+
+
+def batched(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of `size` items, the last one shorter."""
+    batch: list = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def draw_overlay(

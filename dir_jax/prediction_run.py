@@ -12,7 +12,7 @@ import numpy as np
 
 from dir_jax.box_finding import Finder
 from dir_jax.photos import Photo, PhotoError, photo_from_image, read_image
-from dir_jax.prediction import Predictor
+from dir_jax.prediction import Predictor, batched
 from dir_jax.prediction_inputs import Source
 from dir_jax.prediction_result import NotFiniteError, Result, result_of
 
@@ -117,15 +117,3 @@ class Run:
                 self.fail(error)
                 continue
             yield placed
-
-
-def batched(items: Iterable, size: int) -> Iterator[list]:
-    """Lists of `size` items, the last one shorter."""
-    batch: list = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

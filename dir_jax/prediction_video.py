@@ -15,10 +15,11 @@ from dir_jax.box_finding import NoHandError, Tracked
 from dir_jax.export_mesh import UNITS, hand_terms
 from dir_jax.files import whole_file, write_json
 from dir_jax.pictures import draw_view, view_extent
+from dir_jax.prediction import batched
 from dir_jax.prediction_files import overlay, record
 from dir_jax.prediction_inputs import Source
 from dir_jax.prediction_result import NotFiniteError, Result
-from dir_jax.prediction_run import Placed, Run, batched
+from dir_jax.prediction_run import Placed, Run
 from dir_jax.video_files import Frame, VideoReader, open_writer
 from mano_jax.constants import JOINT_NAMES, SIDES
 

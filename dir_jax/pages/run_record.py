@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dir_jax.files import read_json_lines
+
 Lines = list[dict[str, Any]]
 
 
@@ -22,12 +24,8 @@ def read_lines(path: Path) -> Lines:
       path: `metrics.jsonl` or `validation.jsonl`; a missing file has no lines.
     """
     lines: Lines = []
-    for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and type(line.get("step")) is int:
+    for line in read_json_lines(path):
+        if type(line.get("step")) is int:
             while lines and lines[-1]["step"] >= line["step"]:
                 lines.pop()
             lines.append(line)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dir_jax.files import write_bytes
+from dir_jax.files import read_json_lines, write_bytes
 from dir_jax.training.workdir import METRICS_FILE, TENSORBOARD_FOLDER, VALIDATION_FILE
 
 
@@ -30,15 +30,8 @@ class JsonLines:
 
     def __init__(self, path: Path, last_step: int):
         self.path = path
-        kept = [line for line in self._lines() if line.get("step", 0) <= last_step]
+        kept = [line for line in read_json_lines(path) if line.get("step", 0) <= last_step]
         write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-
-    def _lines(self) -> list[dict[str, Any]]:
-        lines = []
-        for text in self.path.read_text().splitlines() if self.path.exists() else []:
-            with contextlib.suppress(ValueError):  # half written when the power failed
-                lines.append(json.loads(text))
-        return [line for line in lines if isinstance(line, dict)]
 
     def append(self, values: Mapping[str, Any]) -> None:
         """Adds one line, whole or not at all; the system has it before this returns.
