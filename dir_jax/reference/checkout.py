@@ -153,7 +153,7 @@ def build(checkout: str | pathlib.Path, hands: HandPair):
 
         network = ReferenceNetwork(21, "hands", root_joint=0)
         own = {name: module for name, module in sys.modules.items() if _is_own(name)}
-    object.__setattr__(network, "checkout_modules", own)
+    network.checkout_modules = own  # for `own_modules`
     return network.eval()
 
 
