@@ -1,5 +1,6 @@
 """A real browser without a window, for tests that look at pages; they are skipped without one."""
 
+import contextlib
 import shutil
 import time
 
@@ -20,8 +21,9 @@ FLAGS = (
 ).split()
 
 
+@contextlib.contextmanager
 def open_browser(profile):
-    """Starts Chromium with a new, empty profile folder."""
+    """Chromium with a new, empty profile folder, until the block ends."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -30,7 +32,11 @@ def open_browser(profile):
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
 def wait_for(driver, condition, seconds=30):

@@ -6,7 +6,7 @@ import mano_jax
 from dir_jax.photos import photo_from_image
 from dir_jax.prediction import Reconstruction
 from dir_jax.prediction_result import Result
-from dir_jax.types import Stage
+from tests.dir_jax.prediction_fixtures import stage_of
 
 
 def known_result(stages=3, size=(200, 300), box=(60, 50, 160, 100)):
@@ -41,17 +41,4 @@ def known_result(stages=3, size=(200, 300), box=(60, 50, 160, 100)):
 def _stage(hands, noise, number):
     params = noise * 0.5**number
     params[:, :6] += [1, 0, 0, 0, 1, 0]
-    params[:, 61], params[:, 62:] = 4.0, [[0.3, 0.1], [-0.3, 0.0]]
-    meshes = [
-        mano_jax.pose_hand(
-            hands[side],
-            mano_jax.matrix_from_6d_robust(params[i, :6]),
-            mano_jax.pca_to_axis_angle(hands[side], params[i, 6:51]),
-            params[i, 51:61],
-            root_joint=0,
-        )
-        for i, side in enumerate(("left", "right"))
-    ]
-    vertices, joints = (np.stack([np.asarray(m[k]) for m in meshes]) for k in (0, 1))
-    uv = [4.0 * xyz[..., :2] + params[:, None, 62:] for xyz in (joints, vertices)]
-    return Stage(params, np.float32([0.6, 0.2, -0.3]), joints, vertices, *uv)
+    return stage_of(hands, params)

@@ -18,7 +18,12 @@ from mano_jax.constants import SIDES
 def posed_stage(hands: mano_jax.HandPair, seed: int = 7) -> Stage:
     """Both hands posed at random, as a network would answer."""
     rng = np.random.default_rng(seed)
-    params = 0.3 * rng.normal(size=(2, 64)).astype(np.float32)
+    return stage_of(hands, 0.3 * rng.normal(size=(2, 64)).astype(np.float32))
+
+
+def stage_of(hands: mano_jax.HandPair, params: np.ndarray) -> Stage:
+    """What a network would answer with parameters (2, 64); the cameras are put in."""
+    params = params.copy()
     params[:, 61], params[:, 62:] = 4.0, [[0.3, 0.1], [-0.3, 0.0]]
     meshes = [
         mano_jax.pose_hand(

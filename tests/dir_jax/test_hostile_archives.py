@@ -12,6 +12,7 @@ import pytest
 from hypothesis import strategies
 
 from dir_jax.array_archive import ArchiveError, ArrayArchive
+from tests.damage import damaged, edits
 
 
 def packed(save, **arrays):
@@ -68,22 +69,9 @@ def test_what_unpacks_beyond_the_disk_is_refused_before_unpacking(tmp_path, monk
 
 
 @hypothesis.settings(max_examples=300, deadline=None)
-@hypothesis.given(
-    strategies.sampled_from(SEEDS),
-    strategies.lists(
-        strategies.tuples(
-            strategies.integers(0, 10**6),
-            strategies.integers(0, 6),
-            strategies.one_of(strategies.sampled_from(PIECES), strategies.binary(max_size=4)),
-        ),
-        max_size=6,
-    ),
-)
+@hypothesis.given(strategies.sampled_from(SEEDS), edits(PIECES))
 def test_damaged_archives_load_or_raise_the_one_error(seed, edits):
-    data = bytearray(seed)
-    for position, removed, inserted in edits:
-        start = position % (len(data) + 1)
-        data[start : start + removed] = inserted
+    data = damaged(seed, edits)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "file.npz"
         path.write_bytes(data)

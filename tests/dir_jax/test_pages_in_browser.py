@@ -21,11 +21,10 @@ OFFLINE = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroug
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
-    driver = open_browser(tmp_path_factory.mktemp("profile"))
-    driver.execute_cdp_cmd("Network.enable", {})
-    driver.execute_cdp_cmd("Network.emulateNetworkConditions", OFFLINE)
-    yield driver
-    driver.quit()
+    with open_browser(tmp_path_factory.mktemp("profile")) as driver:
+        driver.execute_cdp_cmd("Network.enable", {})
+        driver.execute_cdp_cmd("Network.emulateNetworkConditions", OFFLINE)
+        yield driver
 
 
 @pytest.fixture(scope="module")

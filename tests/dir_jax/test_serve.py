@@ -222,8 +222,7 @@ def test_a_person_uploads_a_photo_and_drags_a_box(server, predictor, tmp_path):
 
     (tmp_path / "mine.jpg").write_bytes(encoded(size=(400, 600)))
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
-    driver = open_browser(tmp_path / "profile")
-    try:
+    with open_browser(tmp_path / "profile") as driver:
         driver.get(server.url)
         find(driver, "#file").send_keys(str(tmp_path / "bad.jpg"))
         wait_for(driver, lambda d: "bad.jpg is not a photo" in find(d, "#message").text)
@@ -246,8 +245,6 @@ def test_a_person_uploads_a_photo_and_drags_a_box(server, predictor, tmp_path):
         assert picture.std() > 10 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
         assert picture_of(find(driver, ".stack")).std() > 10
         assert errors(driver) == []
-    finally:
-        driver.quit()
 
 
 def test_nothing_is_written(server, tmp_path, monkeypatch):

@@ -21,6 +21,15 @@ def write(path, count, height=60, width=80, rate=12.5):
     return path
 
 
+def write_avi(path, count):
+    """A file whose pictures stand one after the other, to be cut or blanked."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (80, 60))
+    for number in range(count):
+        writer.write(frame(number))
+    writer.release()
+    return path
+
+
 def test_frames_come_back_in_order(tmp_path):
     reader = VideoReader(write(tmp_path / "new" / "v.mp4", 8))
     frames = list(reader)
@@ -65,11 +74,7 @@ def test_missing_videos_and_folders(tmp_path):
 
 def test_a_video_without_frames(tmp_path):
     """A file whose header is whole and whose pictures are gone."""
-    path = tmp_path / "v.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (80, 60))
-    for number in range(4):
-        writer.write(frame(number))
-    writer.release()
+    path = write_avi(tmp_path / "v.avi", 4)
     data = bytearray(path.read_bytes())
     start, end = data.index(b"movi") + 4, data.index(b"idx1")
     data[start:end] = b"\0" * (end - start)
@@ -79,11 +84,7 @@ def test_a_video_without_frames(tmp_path):
 
 
 def test_a_cut_video_gives_the_frames_it_has(tmp_path):
-    path = tmp_path / "v.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (80, 60))
-    for number in range(20):
-        writer.write(frame(number))
-    writer.release()
+    path = write_avi(tmp_path / "v.avi", 20)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     frames = list(VideoReader(path))

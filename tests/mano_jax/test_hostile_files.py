@@ -15,6 +15,7 @@ from hypothesis import strategies
 
 from mano_jax.arrays_file import ArraysFileError, read_npz
 from mano_jax.unpickle import NUMPY_ONLY, OFFICIAL_MANO, UnpickleError, restricted_load
+from tests.damage import damaged, edits
 from tests.mano_jax.hostile_files import Call, csc, select
 
 _WATCHED = ("exec", "compile", "open", "os.", "subprocess.", "socket.", "ctypes.", "shutil.")
@@ -57,14 +58,7 @@ _PIECES = [
     b"b", b"\x81", b"}", b"]", b"0", b"2", b"\x85", b"\x86", b"q\x01", b"h\x01",
     b"\xff\xff\xff\x7f",
 ]  # fmt: skip
-_EDITS = strategies.lists(
-    strategies.tuples(
-        strategies.integers(0, 10**6),
-        strategies.integers(0, 5),
-        strategies.one_of(strategies.sampled_from(_PIECES), strategies.binary(max_size=3)),
-    ),
-    max_size=6,
-)
+_EDITS = edits(_PIECES)
 
 
 @hypothesis.settings(
@@ -73,11 +67,8 @@ _EDITS = strategies.lists(
 )  # fmt: skip
 @hypothesis.given(strategies.sampled_from(_SEEDS), _EDITS, strategies.booleans())
 def test_whatever_a_file_holds_nothing_runs(watched, seed, edits, official):
-    data = bytearray(seed)
-    for position, removed, inserted in edits:
-        start = position % (len(data) + 1)
-        data[start : start + removed] = inserted
-    assert watched(bytes(data), OFFICIAL_MANO if official else NUMPY_ONLY) == []
+    data = damaged(seed, edits)
+    assert watched(data, OFFICIAL_MANO if official else NUMPY_ONLY) == []
 
 
 def test_the_watch_sees_what_a_trusting_unpickler_would_run(watched, monkeypatch):
@@ -100,10 +91,7 @@ class Trusting:
 def test_damaged_npz_files_load_or_raise_the_one_error(edits):
     stream = io.BytesIO()
     np.savez_compressed(stream, a=np.arange(9.0), b=np.array("text"))
-    data = bytearray(stream.getvalue())
-    for position, removed, inserted in edits:
-        start = position % (len(data) + 1)
-        data[start : start + removed] = inserted
+    data = damaged(stream.getvalue(), edits)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "arrays.npz"
         path.write_bytes(data)
