@@ -85,13 +85,19 @@ class Evaluation:
         self.stages: list[Scores] = []
         self.mean_scores = Scores() if baseline is not None else None
 
-    def add(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the model on a batch and adds its errors.
+    def add(
+        self, batch: dict[str, np.ndarray], estimates: tuple[Stage, ...] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Adds a model's errors on a batch.
+
+        Args:
+          batch: the batch.
+          estimates: what the model says of it (see `estimates`); None: it is asked.
 
         Returns:
           Columns (B,) of the per-sample table, padded samples included (their mask is 0).
         """
-        estimates = self.estimates(batch)
+        estimates = self.estimates(batch) if estimates is None else estimates
         arrays = jax.device_put({k: batch[k] for k in _DEVICE_ARRAYS}, self._sharding)
         stages, about, mean, annotated, prediction, truth = _score_stages(
             self.hands, estimates, arrays, self._baseline

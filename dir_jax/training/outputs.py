@@ -19,6 +19,7 @@ from dir_jax.training.drawing import comparison_mesh, comparison_picture
 from dir_jax.training.logs import RunLog
 from dir_jax.training.start import Run
 from dir_jax.training.workdir import EVALUATION_FILE, PICTURES_FOLDER
+from dir_jax.types import Stage
 
 LOGGED_PICTURES = 4
 LOGGED_MESHES = 2
@@ -52,12 +53,13 @@ class Validation:
         evaluation = Evaluation(
             self._model, variables, run.hands, baseline=self._baseline, volumes=False
         )
-        first: dict[str, np.ndarray] | None = None
+        first: tuple[dict[str, np.ndarray], tuple[Stage, ...]] | None = None
         for batch in evaluation_batches(run, "val", run.config.validation.examples):
-            first = batch if first is None else first
-            evaluation.add(batch)
+            stages = evaluation.estimates(batch)
+            first = (batch, stages) if first is None else first
+            evaluation.add(batch, stages)
         if run.leader:
-            self._show(int(state.step), evaluation, first)
+            self._show(int(state.step), *first)
         result = evaluation.result()
         names = ("mpjpe_mm", "mpvpe_mm", "mrrpe_mm")
         numbers = {name: float(result["wrist_scaled"][name]) for name in names}
@@ -67,8 +69,8 @@ class Validation:
             numbers[f"mpjpe_stage_{index}_mm"] = float(stage["mpjpe_mm"])
         return numbers
 
-    def _show(self, step: int, evaluation: Evaluation, batch: dict[str, np.ndarray]) -> None:
-        stages = jax.device_get(evaluation.estimates(batch))
+    def _show(self, step: int, batch: dict[str, np.ndarray], stages: tuple[Stage, ...]) -> None:
+        stages = jax.device_get(stages)
         for index in range(min(LOGGED_PICTURES, int(batch["mask"].sum()))):
             picture = comparison_picture(batch, stages, index, self._run.hands)
             self._log.picture(step, f"validation/{index}", picture)
