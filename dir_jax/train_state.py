@@ -12,6 +12,7 @@ import optax
 from flax import linen as nn
 from flax import serialization, struct, traverse_util
 
+from dir_jax.adam import scale_by_adam
 from dir_jax.checkpoints import Checkpoint, CheckpointError
 from dir_jax.constants import IMAGE_SIZE
 
@@ -57,13 +58,27 @@ def make_optimizer(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """AdamW with torch's defaults (optax's own weight decay is a hundred times smaller).
 
     As in torch every parameter decays, biases and normalisation scales included, by
-    learning rate x weight_decay.
+    learning rate x weight_decay. The state is `optax.adamw`'s. `update` takes `finite` (bool);
+    when it is False the state stays as it is and the update is to be thrown away.
     """
-    return optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+    adamw = optax.chain(
+        scale_by_adam(b1, b2, eps),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+    def update(gradients, state, params=None, *, finite: jax.typing.ArrayLike = True):
+        updates, (adam, *counters) = adamw.update(gradients, state, params, finite=finite)
+        counters = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), counters, list(state[1:])
+        )
+        return updates, (adam, *counters)
+
+    return optax.GradientTransformationExtraArgs(adamw.init, update)
 
 
 def initial_variables(model: nn.Module, seed: int) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def make_loss(
 
 def make_train_step(
     loss: Callable[..., tuple[jax.Array, tuple[Metrics, Any]]],
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     schedule: optax.Schedule,
     axis_name: str | None = None,
 ) -> StepFunction:
@@ -89,11 +89,13 @@ def make_train_step(
             )
         norm = optax.global_norm(gradients)
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        proposed = (optax.apply_updates(state.params, updates), batch_stats, opt_state)
-        current = (state.params, state.batch_stats, state.opt_state)
-        params, batch_stats, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), proposed, current
+        updates, opt_state = optimizer.update(
+            gradients, state.opt_state, state.params, finite=finite
+        )
+        params, batch_stats = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            (optax.apply_updates(state.params, updates), batch_stats),
+            (state.params, state.batch_stats),
         )
         metrics = {
             "loss": total,

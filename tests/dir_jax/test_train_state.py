@@ -53,6 +53,39 @@ def test_adamw_follows_torchs_published_algorithm():
         np.testing.assert_allclose(ours, param, rtol=1e-12)
 
 
+def test_adamw_is_optaxs_with_its_state():
+    rng = np.random.default_rng(3)
+    params = {"a": rng.normal(size=(5, 3)).astype(np.float32), "b": np.float32(0.3)}
+    schedule = cosine_schedule(1e-2, 20)
+    ours, theirs = make_optimizer(schedule), optax.adamw(schedule, weight_decay=0.01)
+    found = wanted = params
+    state, other = ours.init(params), theirs.init(params)
+    for _ in range(3):
+        gradients = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype("f"), params)
+        updates, state = jax.jit(ours.update)(gradients, state, found)
+        found = optax.apply_updates(found, updates)
+        updates, other = jax.jit(theirs.update)(gradients, other, wanted)
+        wanted = optax.apply_updates(wanted, updates)
+    assert jax.tree.structure(state) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves((found, state)), jax.tree.leaves((wanted, other)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="how a CPU's program lies in memory")
+def test_an_update_copies_no_training_state():
+    params = jnp.ones((256, 256))
+    optimizer = make_optimizer(cosine_schedule(1e-3, 10))
+
+    def update(params, state, gradients):
+        finite = jnp.isfinite(optax.global_norm(gradients))
+        updates, state = optimizer.update(gradients, state, params, finite=finite)
+        return jnp.where(finite, optax.apply_updates(params, updates), params), state
+
+    arguments = params, optimizer.init(params), params
+    compiled = jax.jit(update, donate_argnums=(0, 1)).lower(*arguments).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < params.nbytes / 4
+
+
 @pytest.fixture
 def optimizer():
     return make_optimizer(cosine_schedule(1e-3, 10))

@@ -168,6 +168,36 @@ def test_stacked_pair_under_vmap_equals_each_hand(pair):
         jax.vmap(lambda hand, *v: mano_jax.pose_hand(hand, *v))(pair.stacked(), *inputs)
 
 
+@pytest.mark.parametrize("batch", [129, 256])
+@pytest.mark.usefixtures("x64")
+def test_many_hands_are_posed_as_few_are(pair, batch):
+    """A CPU takes more than 128 in parts, which must show neither in the hands nor in gradients."""
+    rng = np.random.default_rng(batch)
+    pose, betas = rng.normal(size=(batch, 16, 3)), rng.normal(size=(batch, 10))
+    probe = jnp.asarray(rng.normal(size=(batch, 778, 3)))
+
+    @jax.jit
+    def run(pose, betas, probe):
+        def measure(pose, betas):
+            rotation = mano_jax.matrix_from_axis_angle(pose[:, 0])
+            mesh = mano_jax.pose_hand(pair.left, rotation, pose[:, 1:], betas)
+            return jnp.sum(mesh.vertices * probe), mesh
+
+        gradients, mesh = jax.grad(measure, argnums=(0, 1), has_aux=True)(pose, betas)
+        return gradients, mesh
+
+    at_once = run(pose, betas, probe)
+    half = batch // 2
+    parts = [
+        run(pose[s], betas[s], probe[s])
+        for s in (slice(0, half), slice(half, 128), slice(128, None))
+    ]
+    together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), at_once, together
+    )
+
+
 @SIDES
 @pytest.mark.usefixtures("x64")
 def test_derivatives_at_zero_and_at_half_turns(pair, side):
