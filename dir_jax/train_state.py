@@ -15,6 +15,7 @@ from flax import serialization, struct, traverse_util
 from dir_jax.adam import scale_by_adam
 from dir_jax.checkpoints import Checkpoint, CheckpointError
 from dir_jax.constants import IMAGE_SIZE
+from dir_jax.models.initial_values import draw
 
 
 @struct.dataclass
@@ -83,9 +84,7 @@ def make_optimizer(
 
 def initial_variables(model: nn.Module, seed: int) -> dict[str, Any]:
     """Freshly initialised {"params", "batch_stats"}; the same on every machine for one seed."""
-    # Hundreds of small random draws, run once: compiling them well takes longer than they do.
-    quick = {"xla_backend_optimization_level": 0}
-    return jax.jit(_initialiser(model), compiler_options=quick)(jax.random.key(seed))
+    return jax.device_put(draw(_initialiser(model), seed))
 
 
 def variable_shapes(model: nn.Module) -> dict[str, Any]:
@@ -94,10 +93,9 @@ def variable_shapes(model: nn.Module) -> dict[str, Any]:
 
 
 def _initialiser(model: nn.Module) -> Callable[[jax.Array], dict[str, Any]]:
-    images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
-
     def initialise(key):
-        variables = model.lazy_init(key, images, train=False)
+        images = jnp.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
+        variables = model.init(key, images, train=False)
         return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
     return initialise
@@ -113,7 +111,7 @@ def create_train_state(
         skipped=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(params),
+        opt_state=jax.jit(optimizer.init)(params),
     )
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from dir_jax.models.initial_values import Initial, ones
 from dir_jax.models.layers import HANDS, BatchNorm, Dtype
 from mano_jax.constants import BONES, JOINTS
 
@@ -22,7 +23,7 @@ def neighbours() -> tuple[np.ndarray, np.ndarray]:
     return np.nonzero(adjacency)
 
 
-def _xavier(key, shape, dtype=jnp.float32):
+def _xavier(shape: tuple[int, ...]) -> Initial:
     """Xavier uniform with the fans PyTorch computes for a stack of weights.
 
     torch counts the trailing sizes of an (a, b, ...) tensor as its receptive field, so for the
@@ -31,7 +32,7 @@ def _xavier(key, shape, dtype=jnp.float32):
     per_hand = shape[1:]
     receptive = int(np.prod(per_hand[2:]))
     bound = XAVIER_GAIN * float(np.sqrt(6 / ((per_hand[0] + per_hand[1]) * receptive)))
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
+    return Initial("uniform", bound)
 
 
 class GraphConvolution(nn.Module):
@@ -56,18 +57,15 @@ class GraphConvolution(nn.Module):
         """(B, 2, 21, C) to (B, 2, 21, features); all parameters have a leading hand axis."""
         channels = x.shape[-1]
         joints = (1,) if self.shared else (JOINTS,)
-        kernel = self.param("kernel", _xavier, (HANDS, 2, *joints, channels, self.features))
+        shape = (HANDS, 2, *joints, channels, self.features)
+        kernel = self.param("kernel", _xavier(shape), shape)
         bound = 1 / np.sqrt(JOINTS)  # as the released code: the joint count is taken for the fan
-        bias = self.param(
-            "bias",
-            lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound),
-            (HANDS, self.features),
-        )
+        bias = self.param("bias", Initial("uniform", bound), (HANDS, self.features))
         rows, columns = neighbours()
-        edges = self.param("edges", nn.initializers.ones, (HANDS, len(rows)))
+        edges = self.param("edges", ones, (HANDS, len(rows)))
         # The softmax over a joint's only self connection is 1 whatever its logit; the released
         # checkpoint carries (and its optimiser decays) that logit, so it is kept.
-        self.param("self_edges", nn.initializers.ones, (HANDS, JOINTS))
+        self.param("self_edges", ones, (HANDS, JOINTS))
         logits = jnp.full((HANDS, JOINTS, JOINTS), -jnp.inf, edges.dtype)
         attention = nn.softmax(logits.at[:, rows, columns].set(edges), axis=-1)
         x, kernel, bias, attention = nn.dtypes.promote_dtype(
@@ -76,7 +74,11 @@ class GraphConvolution(nn.Module):
         if self.shared:
             own, passed = jnp.einsum("bhjc,htcd->tbhjd", x, kernel[:, :, 0])
         else:
-            own, passed = jnp.einsum("bhjc,htjcd->tbhjd", x, kernel)
+            # Products in the order in which the weights lie: else they are rearranged every time.
+            rows = jnp.broadcast_to(
+                x.transpose(1, 2, 0, 3)[:, None], (*kernel.shape[:3], *x.shape[::3])
+            )
+            own, passed = (rows @ kernel).transpose(1, 3, 0, 2, 4)
         x = own + jnp.einsum("hjk,bhkd->bhjd", attention, passed) + bias[:, None]
         return nn.relu(BatchNorm("separate", self.axis_name, name="norm")(x, train))
 

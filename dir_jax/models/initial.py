@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from dir_jax.constants import PARAMETERS
 from dir_jax.models.convolutions import Conv
+from dir_jax.models.initial_values import Initial
 from dir_jax.models.layers import HANDS, BatchNorm, Dtype, HandDense, linear_normal, torch_uniform
 
 POOLING_EPSILON = 1e-8
@@ -42,7 +43,7 @@ class Attention(nn.Module):
         x = Conv(HANDS * width, 3, dtype=self.dtype, name="conv1")(x)
         x = nn.relu(BatchNorm(None, self.axis_name, name="norm")(x, train))
         x = x.reshape(*x.shape[:-1], HANDS, width)
-        kernel = self.param("kernel", nn.initializers.normal(2**0.5), (HANDS, width))
+        kernel = self.param("kernel", Initial("normal", 2**0.5), (HANDS, width))
         bias = self.param("bias", torch_uniform(width), (HANDS,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return nn.sigmoid(jnp.einsum("byxhc,hc->byxh", x, kernel) + bias)

@@ -14,26 +14,23 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dir_jax.models.initial_values import Initial, ones, zeros
+
 HANDS = 2
 Dtype = Any
 
 
-def torch_uniform(fan_in: int):
+def torch_uniform(fan_in: int) -> Initial:
     """PyTorch's default initial values, uniform in +-1/sqrt(fan_in)."""
-    bound = 1 / math.sqrt(fan_in)
-
-    def initialise(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return initialise
+    return Initial("uniform", 1 / math.sqrt(fan_in))
 
 
-def convolution_normal(kernel_size: int, features: int):
+def convolution_normal(kernel_size: int, features: int) -> Initial:
     """The released code's convolutions: normal with variance 2 / (k * k * outputs)."""
-    return nn.initializers.normal(math.sqrt(2 / (kernel_size**2 * features)))
+    return Initial("normal", math.sqrt(2 / (kernel_size**2 * features)))
 
 
-linear_normal = nn.initializers.normal(0.001)
+linear_normal = Initial("normal", 0.001)
 """The released code's linear layers."""
 
 
@@ -61,10 +58,10 @@ class BatchNorm(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Normalises x (B, ..., C), or (B, 2, ..., C) when `hands` is set."""
         shape = (HANDS, x.shape[-1]) if self.hands == "separate" else (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        var = self.variable("batch_stats", "var", jnp.ones, shape)
+        scale = self.param("scale", ones, shape)
+        bias = self.param("bias", zeros, shape)
+        mean = self.variable("batch_stats", "mean", zeros, None, shape)
+        var = self.variable("batch_stats", "var", ones, None, shape)
         if train:
             batch_mean, batch_var, count = self._batch_statistics(x)
             if not self.is_initializing():

@@ -120,8 +120,11 @@ def convolve_factored(weights: jax.Array, features: jax.Array, kernel: jax.Array
     batch, size = weights.shape[:2]
     planes, ends, channels = features.shape[1:]
     by_plane = kernel.reshape(KERNEL**2, planes, channels, -1)
-    # (B, 9, N, E, D): what each vector adds to the pixels around it.
-    spread = jnp.einsum("bnec,kncd->bkned", features, by_plane)
+    # (9, N, B E, D): what each vector adds to the pixels around it. A product for each offset and
+    # plane, because the kernel (24 MB) lies in that order and would else be rearranged every time.
+    vectors = features.swapaxes(0, 1).reshape(planes, batch * ends, channels)
+    spread = jnp.broadcast_to(vectors, (KERNEL**2, *vectors.shape)) @ by_plane
+    spread = spread.reshape(KERNEL**2, planes, batch, ends, -1).transpose(2, 0, 1, 3, 4)
     patches = _patches(weights.reshape(batch, size, size, planes * ends))
     rows = KERNEL**2 * planes * ends
     return jnp.einsum(

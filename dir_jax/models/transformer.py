@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dir_jax.models.initial_values import ones, zeros
 from dir_jax.models.layers import Dtype, linear_normal, torch_uniform
 
 BLOCK_EPSILON = 1e-6
@@ -21,7 +22,14 @@ def _dense(features, fan_in, dtype, name):
 
 def _norm(epsilon, dtype, name):
     # The fast variance loses half the digits; torch does not use it.
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+    return nn.LayerNorm(
+        epsilon=epsilon,
+        dtype=dtype,
+        use_fast_variance=False,
+        scale_init=ones,
+        bias_init=zeros,
+        name=name,
+    )
 
 
 class Block(nn.Module):
@@ -65,7 +73,7 @@ class Transformer(nn.Module):
         """(B, N, C) to (B, N, features)."""
         if self.blocks:
             shape = (1, *x.shape[1:])
-            positions = self.param("positions", nn.initializers.zeros, shape)
+            positions = self.param("positions", zeros, shape)
             x = x + jnp.asarray(positions, self.dtype or positions.dtype)
             norm = _norm(BLOCK_EPSILON, self.dtype, "norm")
             for block in range(self.blocks):
