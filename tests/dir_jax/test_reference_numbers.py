@@ -18,7 +18,7 @@ import dir_jax
 from dir_jax.conversion_table import table
 from tests.dir_jax import reference
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 
 LEARNING_RATE = 3e-4
 STEPS = 3
