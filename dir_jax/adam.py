@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -31,7 +32,15 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
         new = _as_they_are(new)
         return _direction(new, b1, b2, eps), new
 
-    return optax.GradientTransformationExtraArgs(optax.scale_by_adam(b1, b2).init, update)
+    return optax.GradientTransformationExtraArgs(_initial, update)
+
+
+def _initial(params: Any) -> optax.ScaleByAdamState:
+    def zeros():  # by numpy: `jnp.zeros` compiles a program for every shape there is
+        arrays = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params)
+        return jax.device_put(arrays, may_alias=False)
+
+    return optax.ScaleByAdamState(count=jnp.zeros((), jnp.int32), mu=zeros(), nu=zeros())
 
 
 def _as_they_are(arrays: Any) -> Any:

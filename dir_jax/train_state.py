@@ -111,7 +111,7 @@ def create_train_state(
         skipped=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables["batch_stats"],
-        opt_state=jax.jit(optimizer.init)(params),
+        opt_state=optimizer.init(params),
     )
 
 
