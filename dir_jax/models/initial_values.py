@@ -34,8 +34,9 @@ class Initial:
     kind: str
     size: float
 
-    def __call__(self, key: jax.Array | None, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array | None, shape: Any, dtype: Any = jnp.float_) -> jax.Array:
         """An array of `shape`; `key` may be None for a constant."""
+        dtype = jax.dtypes.canonicalize_dtype(dtype)  # float64 only where that is switched on
         if self.kind == "normal":
             values = self.size * jax.random.normal(key, shape, dtype)
         elif self.kind == "uniform":
