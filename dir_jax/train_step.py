@@ -71,7 +71,8 @@ def make_train_step(
 
     Args:
       loss: from `make_loss` (anything of its signature).
-      optimizer: from `make_optimizer`.
+      optimizer: from `make_optimizer`; another one must itself keep its state when `update` is
+        given `finite=False`.
       schedule: the optimiser's own, for the record.
       axis_name: pmap's axis, or None.
 
