@@ -6,12 +6,12 @@
 
 It prints one table for each protocol with the published figures beside, and writes
 evaluation.json and a per-sample table (CSV). What a predictions file holds is described in
-dir_jax/prediction_tables.py.
+dir_jax/evaluation/given_files.py.
 """
 
 import sys
 
-from dir_jax.evaluate_command import main
+from dir_jax.evaluation.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,7 @@ is then 2. See docs/prediction.md.
 
 import sys
 
-from dir_jax.predict_command import main
+from dir_jax.prediction.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,6 +1,6 @@
 r"""Any ablation at the size of the quick start: its widths, synthesised data and short schedule.
 
-    python -m dir_jax.ablations --small --seeds 0 1 2 --workdir DIR
+    python -m tools.ablations --small --seeds 0 1 2 --workdir DIR
     python train.py --config configs/ablation_small.py --workdir DIR
     python train.py --config configs/ablation_small.py:ablation_3_graph --workdir DIR
 

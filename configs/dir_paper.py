@@ -15,7 +15,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from configs import dir_interhand
-from dir_jax.losses import RECIPES
+from dir_jax.losses.terms import RECIPES
 from dir_jax.models.config import PRESETS
 
 

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from dir_jax.constants import IMAGE_SIZE
-from dir_jax.conversion_table import DIMENSIONS, Entry, encoder_entries, is_unused, table
+from dir_jax.models.constants import IMAGE_SIZE
 from dir_jax.models.network import DIR
-from dir_jax.torch_files import WeightsError, read_state_dict, write_state_dict
+from dir_jax.weights.table import DIMENSIONS, Entry, encoder_entries, is_unused, table
+from dir_jax.weights.torch_files import WeightsError, read_state_dict, write_state_dict
 
 SHOWN = 12
 """Names listed in an error before the rest is only counted."""
@@ -178,8 +178,8 @@ def main(argv: list[str] | None = None) -> int:
 def _import(source: str, output: str) -> None:
     import dataclasses
 
-    from dir_jax.checkpoints import save_variables
     from dir_jax.models.network import create_model
+    from dir_jax.weights.checkpoints import save_variables
     from mano_jax import open_hands
 
     if pathlib.Path(output).exists():
@@ -196,8 +196,8 @@ def _import(source: str, output: str) -> None:
 
 
 def _export(checkpoint: str, target: str) -> None:
-    from dir_jax.checkpoints import load_variables
     from dir_jax.models.network import create_model
+    from dir_jax.weights.checkpoints import load_variables
     from mano_jax import open_hands
 
     variables, meta = load_variables(checkpoint)

@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from dir_jax.constants import IMAGE_SIZE, LENGTH_SCALE
-from dir_jax.files import whole_file, write_bytes
-from dir_jax.model_arguments import add_model_arguments, load_named_model
+from dir_jax.losses.targets import normalise_images
+from dir_jax.models.constants import IMAGE_SIZE, LENGTH_SCALE
 from dir_jax.models.network import DIR
-from dir_jax.targets import normalise_images
+from dir_jax.weights.arguments import add_model_arguments, load_named_model
+from input_pipeline.files import whole_file, write_bytes
 
 PLATFORMS = ("cpu", "cuda")
 OUTPUTS = ("vertices_xyz", "joints_xyz", "vertices_uv", "joints_uv", "params", "offset_xyz")

@@ -4,13 +4,7 @@ Needs jax and numpy only. Metres and radians throughout; joints in the order wri
 of thumb, index, middle, ring and pinky.
 """
 
-from mano_jax.assets import (
-    hand_from_arrays,
-    load_hand,
-    load_pair,
-    open_hands,
-    save_npz,
-)
+from mano_jax.assets import hand_from_arrays, load_hand, load_pair, open_hands, save_npz
 from mano_jax.fitting import Fit, fit
 from mano_jax.fitting_terms import FitTuning
 from mano_jax.hand import Hand, HandError, HandPair

@@ -5,16 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from dir_jax import constants
+from dir_jax.models import constants
 from dir_jax.models.config import ModelConfig
-from dir_jax.types import Stage
-from mano_jax import (
-    HandPair,
-    matrix_from_6d_robust,
-    pca_to_axis_angle,
-    pose_hand,
-    tip_indices,
-)
+from dir_jax.models.types import Stage
+from mano_jax import HandPair, matrix_from_6d_robust, pca_to_axis_angle, pose_hand, tip_indices
 
 
 def project_weak_perspective(xyz: jax.Array, params: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dir_jax.constants import PARAMETERS
+from dir_jax.models.constants import PARAMETERS
 from dir_jax.models.convolutions import Conv
 from dir_jax.models.initial_values import Initial
 from dir_jax.models.layers import HANDS, BatchNorm, Dtype, HandDense, linear_normal, torch_uniform

@@ -11,12 +11,12 @@ from flax import linen as nn
 
 from dir_jax.models.config import ModelConfig, model_config
 from dir_jax.models.convolutions import Conv
-from dir_jax.models.encoder import Encoder
+from dir_jax.models.encoders import Encoder
 from dir_jax.models.hands import decode
 from dir_jax.models.initial import InitialEstimate
 from dir_jax.models.layers import BatchNorm, Dtype
 from dir_jax.models.refinement import Fusion, Refinement
-from dir_jax.types import Output
+from dir_jax.models.types import Output
 from mano_jax import HandPair
 
 LEVELS = 2

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dir_jax.constants import LENGTH_SCALE, PARAMETERS
 from dir_jax.models.config import ModelConfig
+from dir_jax.models.constants import LENGTH_SCALE, PARAMETERS
 from dir_jax.models.convolutions import Residual, enlarge
 from dir_jax.models.graph import GraphNetwork
 from dir_jax.models.hands import decode
@@ -15,7 +15,7 @@ from dir_jax.models.layers import HANDS, Dtype, HandDense, PointMap, linear_norm
 from dir_jax.models.projection import Projection
 from dir_jax.models.sampling import sample
 from dir_jax.models.transformer import Transformer
-from dir_jax.types import Stage
+from dir_jax.models.types import Stage
 from mano_jax import HandPair
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 
-from dir_jax.recipe_arguments import parse_recipe
+from configs.arguments import parse_recipe
 from dir_jax.training.exits import BAD_INPUT, FINISHED, BadInputError
 
 

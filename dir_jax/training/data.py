@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from dir_jax.training.exits import BadInputError, RunError
 from dir_jax.training.stop import StopRequest
-from dir_jax.training.workdir import DATA_FOLDER
+from dir_jax.weights.workdir import DATA_FOLDER
 
 SPLITS = ("train", "val", "test")
 

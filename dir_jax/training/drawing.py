@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from dir_jax.constants import IMAGE_SIZE
-from dir_jax.export_mesh import UPRIGHT
-from dir_jax.pictures import (
+from dir_jax.losses.targets import pose_batch
+from dir_jax.models.constants import IMAGE_SIZE
+from dir_jax.pictures.drawing import (
     HAND_COLOURS,
     caption,
     contact_sheet,
@@ -18,8 +18,8 @@ from dir_jax.pictures import (
     to_uint8,
     view_extent,
 )
-from dir_jax.prediction import one_space
-from dir_jax.targets import pose_batch
+from dir_jax.prediction.meshes import UPRIGHT
+from dir_jax.prediction.predictor import one_space
 from input_pipeline.crop import project
 from mano_jax import HandPair
 from mano_jax.constants import SIDES

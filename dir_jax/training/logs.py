@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dir_jax.files import read_json_lines, write_bytes
-from dir_jax.training.workdir import METRICS_FILE, TENSORBOARD_FOLDER, VALIDATION_FILE
+from dir_jax.weights.workdir import METRICS_FILE, TENSORBOARD_FOLDER, VALIDATION_FILE
+from input_pipeline.files import read_json_lines, write_bytes
 
 
 class JsonLines:

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dir_jax.checkpoints import CheckpointError, Checkpoints
-from dir_jax.files import write_json
-from dir_jax.train_state import TrainState, optimizer_state_dict
 from dir_jax.training.data import frame_names, training_batches
 from dir_jax.training.exits import RunError
 from dir_jax.training.logs import RunLog
 from dir_jax.training.start import Run
+from dir_jax.training.state import TrainState, optimizer_state_dict
 from dir_jax.training.stop import StopRequest
+from dir_jax.weights.checkpoints import CheckpointError, Checkpoints
+from input_pipeline.files import write_json
 
 INTERNAL_METRICS = ("finite", "stop")
 FIRST_METRICS = ("loss", "learning_rate", "gradient_norm")
@@ -166,7 +166,7 @@ class TrainingLoop:
             count = f" ({self.skipped} updates left out, {limit} allowed)" if limit else ""
             raise RunError(
                 f"{found}{count}. Parameters are as before that step in the last checkpoint; "
-                f"look at it (python -m dir_jax.replay --workdir {self.run.workdir} "
+                f"look at it (python -m dir_jax.training.replay --workdir {self.run.workdir} "
                 f"--step {done.step}), lower optimizer.learning_rate, or allow "
                 "--config.train.nonfinite_limit=N such updates to be left out"
             )

@@ -10,16 +10,16 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from dir_jax.checkpoints import load_variables
-from dir_jax.evaluation import Evaluation, evaluate, write_evaluation
-from dir_jax.mean_hand import MeanHand, mean_hand
-from dir_jax.pictures import save_png
-from dir_jax.train_state import TrainState
+from dir_jax.evaluation.mean_hand import MeanHand, mean_hand
+from dir_jax.evaluation.runner import Evaluation, evaluate, write_evaluation
+from dir_jax.models.types import Stage
+from dir_jax.pictures.drawing import save_png
 from dir_jax.training.drawing import comparison_mesh, comparison_picture
 from dir_jax.training.logs import RunLog
 from dir_jax.training.start import Run
-from dir_jax.training.workdir import EVALUATION_FILE, PICTURES_FOLDER
-from dir_jax.types import Stage
+from dir_jax.training.state import TrainState
+from dir_jax.weights.checkpoints import load_variables
+from dir_jax.weights.workdir import EVALUATION_FILE, PICTURES_FOLDER
 
 LOGGED_PICTURES = 4
 LOGGED_MESHES = 2

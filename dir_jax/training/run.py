@@ -13,13 +13,6 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from dir_jax.checkpoints import Checkpoints
-from dir_jax.train_state import (
-    TrainState,
-    create_train_state,
-    restore_train_state,
-    variable_shapes,
-)
 from dir_jax.training import outputs, peers, settings
 from dir_jax.training.data import find_data, unreadable_examples_end_the_run
 from dir_jax.training.exits import FINISHED, STOPPED, BadInputError
@@ -34,8 +27,15 @@ from dir_jax.training.start import (
     hands_checksum,
     set_up_compiler,
 )
+from dir_jax.training.state import (
+    TrainState,
+    create_train_state,
+    restore_train_state,
+    variable_shapes,
+)
 from dir_jax.training.stop import StopRequest
-from dir_jax.training.workdir import CHECKPOINTS_FOLDER, CONFIG_FILE
+from dir_jax.weights.checkpoints import Checkpoints
+from dir_jax.weights.workdir import CHECKPOINTS_FOLDER, CONFIG_FILE
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dir_jax.files import write_json
-from dir_jax.parallel import BACKENDS
+from dir_jax.training.devices import BACKENDS
 from dir_jax.training.exits import BadInputError
-from dir_jax.training.workdir import CONFIG_FILE
+from dir_jax.weights.workdir import CONFIG_FILE
+from input_pipeline.files import write_json
 
 FREE = (
     "data.dir",

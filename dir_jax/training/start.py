@@ -14,20 +14,20 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from dir_jax.checkpoints import load_variables
 from dir_jax.models.network import create_model
-from dir_jax.parallel import Parallel
-from dir_jax.train_state import (
+from dir_jax.training.data import Data
+from dir_jax.training.devices import Parallel
+from dir_jax.training.exits import BadInputError
+from dir_jax.training.settings import plain, total_steps
+from dir_jax.training.state import (
     TrainState,
     cosine_schedule,
     create_train_state,
     initial_variables,
     make_optimizer,
 )
-from dir_jax.train_step import make_loss, make_train_step
-from dir_jax.training.data import Data
-from dir_jax.training.exits import BadInputError
-from dir_jax.training.settings import plain, total_steps
+from dir_jax.training.step import make_loss, make_train_step
+from dir_jax.weights.checkpoints import load_variables
 from mano_jax import HandPair, load_pair, open_hands
 
 
@@ -134,7 +134,7 @@ def check_sources(config: ConfigDict) -> HandPair:
     """
     hands = load_hands(config.mano)
     if config.train.imagenet_weights:
-        from dir_jax.torch_files import read_state_dict
+        from dir_jax.weights.torch_files import read_state_dict
 
         read_state_dict(config.train.imagenet_weights)
     if config.train.initial_checkpoint:
@@ -174,7 +174,7 @@ def fresh_state(run: Run) -> TrainState:
     settings = run.config.train
     variables = initial_variables(run.model_alone(), run.config.seed)
     if settings.initial_checkpoint:
-        from dir_jax.train_state import fill
+        from dir_jax.training.state import fill
 
         given, _ = load_variables(settings.initial_checkpoint)
         variables = {name: fill(variables[name], given.get(name, {}), name) for name in variables}

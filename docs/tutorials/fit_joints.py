@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 import mano_jax
-from dir_jax.pictures import draw_view, save_png, view_extent
+from dir_jax.pictures.drawing import draw_view, save_png, view_extent
 
 parser = argparse.ArgumentParser(description="Fits the open hand to joints in two ways.")
 parser.add_argument("--output", default="fit.png")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import mano_jax
-from dir_jax.pictures import draw_view, save_png, view_extent
+from dir_jax.pictures.drawing import draw_view, save_png, view_extent
 
 parser = argparse.ArgumentParser(description="Poses the open hand and draws it.")
 parser.add_argument("--output", default="hand.png")

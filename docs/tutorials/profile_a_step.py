@@ -17,15 +17,15 @@ import jax
 
 import dir_jax
 import mano_jax
-from dir_jax.benchmarking.examples import raw_batch
+from dir_jax.benchmark.examples import raw_batch
 from dir_jax.models.config import TINY
-from dir_jax.train_state import (
+from dir_jax.training.state import (
     cosine_schedule,
     create_train_state,
     initial_variables,
     make_optimizer,
 )
-from dir_jax.train_step import make_loss, make_train_step
+from dir_jax.training.step import make_loss, make_train_step
 
 parser = argparse.ArgumentParser(description="Profiles one step of a tiny network.")
 parser.add_argument("--output", type=pathlib.Path, default="trace", help="folder for the trace")

@@ -3,9 +3,9 @@
 import numpy as np
 
 import mano_jax
-from dir_jax.photos import photo_from_image
-from dir_jax.prediction import Reconstruction
-from dir_jax.prediction_result import Result
+from dir_jax.prediction.photos import photo_from_image
+from dir_jax.prediction.predictor import Reconstruction
+from dir_jax.prediction.result import Result
 from tests.dir_jax.prediction_fixtures import stage_of
 
 

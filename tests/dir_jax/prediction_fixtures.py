@@ -8,10 +8,10 @@ import numpy as np
 
 import mano_jax
 from dir_jax import create_model
-from dir_jax.loading import Loaded
 from dir_jax.models.config import TINY
-from dir_jax.prediction import Reconstruction
-from dir_jax.types import Stage
+from dir_jax.models.types import Stage
+from dir_jax.prediction.predictor import Reconstruction
+from dir_jax.weights.loading import Loaded
 from mano_jax.constants import SIDES
 
 

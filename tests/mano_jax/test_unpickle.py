@@ -10,12 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from mano_jax.unpickle import (
-    OFFICIAL_MANO,
-    UnpickleError,
-    load_official,
-    restricted_load,
-)
+from mano_jax.unpickle import OFFICIAL_MANO, UnpickleError, load_official, restricted_load
 from tests.mano_jax.hostile_files import (
     DTYPE,
     EIGHT,

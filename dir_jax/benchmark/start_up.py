@@ -1,0 +1,100 @@
+"""How long it takes until the first training step is done, from nothing and with the cache.
+
+    python -m dir_jax.benchmark.start_up REQUEST.json
+
+Each measurement is a process of its own, as a user would start it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+PHASES = ("import", "initial weights", "trace", "compile", "first step", "second step")
+"""In order; `process` is all of them and Python's own start."""
+
+
+def measure(preset: str, fields: dict[str, Any], batch: int) -> dict[str, dict[str, float]]:
+    """Seconds of each phase of a training step with labels made on the device.
+
+    Returns:
+      "cold" and "cached" (the same again with the persistent compilation cache filled).
+
+    Raises:
+      ValueError: the process failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "request.json"
+        file.write_text(json.dumps({"model": {"preset": preset, **fields}, "batch": batch}))
+        cache = pathlib.Path(folder) / "cache"
+        return {name: _one(file, cache) for name in ("cold", "cached")}
+
+
+def _one(file: pathlib.Path, cache: pathlib.Path) -> dict[str, float]:
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+    begin = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, "-m", "dir_jax.benchmark.start_up", str(file)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    total = time.perf_counter() - begin
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ValueError(f"the start-up could not be measured: {last}")
+    return json.loads(result.stdout.splitlines()[-1]) | {"process": total}
+
+
+def rows(found: dict[str, dict[str, float]]) -> list[list[str]]:
+    """Cells of a table: a line a phase."""
+    names = [*PHASES, "process"]
+    cells = [[name, *(f"{found[kind][name]:.1f}" for kind in found)] for name in names]
+    return [["start-up, seconds", *found], *cells]
+
+
+def _phases(request: dict[str, Any]) -> dict[str, float]:
+    marks = [time.perf_counter()]
+
+    def mark():
+        marks.append(time.perf_counter())
+
+    import jax
+
+    from dir_jax.benchmark import examples
+    from dir_jax.models.network import create_model
+    from dir_jax.training.state import create_train_state, initial_variables, make_optimizer
+    from dir_jax.training.step import make_loss, make_train_step
+    from mano_jax import open_hands
+
+    mark()
+    model = create_model(request["model"], open_hands())
+    optimizer = make_optimizer(lambda step: 3e-4)
+    state = create_train_state(initial_variables(model, seed=0), optimizer)
+    batch = jax.block_until_ready(examples.raw_batch(request["batch"]))
+    jax.block_until_ready(state)
+    mark()
+    loss = make_loss(model, model.hands, "released")
+    step = make_train_step(loss, optimizer, lambda step: 3e-4)
+    lowered = jax.jit(step, donate_argnums=0).lower(state, batch)
+    mark()
+    compiled = lowered.compile()
+    mark()
+    for _ in range(2):
+        state, metrics = compiled(state, batch)
+        jax.block_until_ready((state, metrics))
+        mark()
+    spans = (end - begin for begin, end in itertools.pairwise(marks))
+    return dict(zip(PHASES, spans, strict=True))
+
+
+if __name__ == "__main__":
+    print(json.dumps(_phases(json.loads(pathlib.Path(sys.argv[1]).read_text()))))

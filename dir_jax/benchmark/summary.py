@@ -1,0 +1,144 @@
+"""Weights and arithmetic of a network by part.
+
+    python -m dir_jax.benchmark.summary [--model released] [--set stages=3 ...]
+
+Arithmetic counts matrix products and convolutions, two operations per multiply-add, of one image
+in inference, straight from the traced program: nothing is compiled or run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import collections
+import math
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+from dir_jax.models.config import PRESETS
+from dir_jax.models.constants import IMAGE_SIZE
+from dir_jax.models.network import DIR, create_model
+from mano_jax import open_hands
+
+OTHER = "meshes and heads' inputs"
+
+
+def _dot_flops(equation) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+    return 2 * math.prod(equation.outvars[0].aval.shape) * depth
+
+
+def _convolution_flops(equation) -> int:
+    kernel = equation.invars[1].aval.shape
+    outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // outputs
+
+
+COUNTERS = {"dot_general": _dot_flops, "conv_general_dilated": _convolution_flops}
+
+
+def _inner(equation):
+    for value in equation.params.values():
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if hasattr(item, "eqns"):
+                yield item
+            elif hasattr(item, "jaxpr"):
+                yield item.jaxpr
+
+
+def _walk(jaxpr, prefix: str, counts: collections.Counter) -> None:
+    for equation in jaxpr.eqns:
+        name = f"{prefix}/{equation.source_info.name_stack}"
+        if equation.primitive.name in COUNTERS:
+            counts[name] += COUNTERS[equation.primitive.name](equation)
+        for inner in _inner(equation):
+            _walk(inner, name, counts)
+
+
+def operations(model: DIR, batch: int = 1) -> dict[str, int]:
+    """Floating-point operations of inference by top-level part of the network."""
+    images = jax.ShapeDtypeStruct((batch, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(images.shape))
+    traced = jax.make_jaxpr(lambda v, x: model.apply(v, x))(variables, images)
+    counts: collections.Counter = collections.Counter()
+    _walk(traced.jaxpr, "", counts)
+    by_part: collections.Counter = collections.Counter()
+    for name, count in counts.items():
+        by_part[_part(name, variables["params"])] += count
+    return dict(by_part)
+
+
+def _part(name: str, params) -> str:
+    for piece in name.split("/"):
+        if piece in params:
+            return piece
+    return OTHER
+
+
+def weights(model: DIR) -> dict[str, int]:
+    """Learnable numbers by top-level part of the network."""
+    shape = (1, IMAGE_SIZE, IMAGE_SIZE, 3)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
+    counts: collections.Counter = collections.Counter()
+    for path, leaf in traverse_util.flatten_dict(variables["params"]).items():
+        counts[path[0]] += math.prod(leaf.shape)
+    return dict(counts)
+
+
+def summary(model: DIR) -> str:
+    """The table, a line per part and the totals."""
+    sizes, work = weights(model), operations(model)
+    parts = list(dict.fromkeys([*sizes, *work]))
+    lines = [f"{'part':<26} {'weights':>12} {'GFLOP':>8}"]
+    for part in parts:
+        size = f"{sizes.get(part, 0):,}"
+        lines.append(f"{part:<26} {size:>12} {work.get(part, 0) / 1e9:8.3f}")
+    total = f"{sum(sizes.values()):,}"
+    lines.append(f"{'total':<26} {total:>12} {sum(work.values()) / 1e9:8.3f}")
+    return "\n".join(lines)
+
+
+def parse_fields(pairs: list[str]) -> dict[str, Any]:
+    """A model's fields from texts like "stages=3".
+
+    Raises:
+      ValueError: a text without "=".
+    """
+    fields = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise ValueError(f"--set {pair}: wanted FIELD=VALUE, as in stages=3")
+        try:
+            fields[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            fields[name] = value
+    return fields
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dir_jax.benchmark.summary", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--model", default="released", choices=sorted(PRESETS))
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
+    arguments = parser.parse_args(argv)
+    try:
+        model = create_model(
+            {"preset": arguments.model, **parse_fields(arguments.set)}, open_hands()
+        )
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(summary(model))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

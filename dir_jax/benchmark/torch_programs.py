@@ -1,0 +1,150 @@
+"""The PyTorch code of a user's checkout, run on the same weights, images and labels."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from dir_jax.benchmark.examples import images_and_targets
+from dir_jax.compare import checkout
+from dir_jax.compare.labels import random_labels
+from dir_jax.models.network import DIR
+from dir_jax.weights.table import is_unused
+from mano_jax.constants import SIDES
+
+LEARNING_RATE = 3e-4
+FORMATS = ("contiguous", "channels_last")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """The PyTorch network on a device.
+
+    Attributes:
+      network: a torch module.
+      memory_format: one of `FORMATS`, of its weights and of the images it is given.
+      device: "cpu", or "cuda" where JAX runs on a GPU too.
+      model: ours, with the same hands.
+    """
+
+    network: Any
+    memory_format: str
+    device: str
+    model: DIR
+
+
+def load(folder: str, model: DIR, state: Mapping[str, np.ndarray], memory_format: str) -> Reference:
+    """Builds the reference's network with given weights.
+
+    Raises:
+      ReferenceError: no usable checkout, or torch is not installed.
+    """
+    network = checkout.build(folder, model.hands)
+    checkout.load_weights(network, {n: v for n, v in state.items() if not is_unused(n)})
+    import torch
+
+    on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    device = "cuda" if on_gpu else "cpu"
+    network = _moved(network, device).to(memory_format=_format(memory_format))
+    return Reference(network, memory_format, device, model)
+
+
+def _moved(network, device: str):
+    """The network on a device, the tensors that it keeps as plain attributes included."""
+    import torch
+
+    for module in network.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor):
+                setattr(module, name, value.to(device))
+    return network.to(device)
+
+
+@contextlib.contextmanager
+def running(reference: Reference):
+    """In this block the network runs on its device."""
+    here = contextlib.nullcontext() if reference.device == "cuda" else checkout.on_cpu()
+    with here, checkout.own_modules(reference.network):
+        yield
+
+
+def _format(name: str):
+    import torch
+
+    return torch.channels_last if name == "channels_last" else torch.contiguous_format
+
+
+def _images(reference: Reference, count: int):
+    import torch
+
+    images, _ = images_and_targets(reference.model, count)
+    channels_first = np.moveaxis(np.asarray(images), 3, 1).copy()
+    tensor = torch.from_numpy(channels_first).to(reference.device)
+    return {"img": tensor.contiguous(memory_format=_format(reference.memory_format))}
+
+
+def _finish(reference: Reference) -> None:
+    if reference.device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def forward(
+    reference: Reference, count: int, compiled: bool = False
+) -> Callable[[], dict[str, np.ndarray]]:
+    """A function that runs inference once and returns the last meshes.
+
+    Args:
+      reference: the network.
+      count: images.
+      compiled: through torch.compile, on the first call.
+
+    Returns:
+      A function without arguments; its result is {"vertices_xyz": (count, 2, 778, 3)}.
+    """
+    import torch
+
+    inputs = _images(reference, count)
+    network = torch.compile(reference.network) if compiled else reference.network
+
+    def run():
+        reference.network.eval()
+        with torch.no_grad(), running(reference):
+            outputs, _ = network(inputs, None, None)
+        _finish(reference)
+        last = outputs[-2]  # after it come the auxiliary maps
+        sides = [last[f"pd_mesh_xyz_{side}"].cpu().numpy() for side in SIDES]
+        return {"vertices_xyz": np.stack(sides, 1)}
+
+    return run
+
+
+def train_step(reference: Reference, count: int) -> Callable[[], Any]:
+    """A function that runs one AdamW step and returns the loss terms."""
+    import torch
+
+    inputs = _images(reference, count)
+    labels = tuple(
+        {name: value.float().to(reference.device) for name, value in part.items()}
+        for part in random_labels(reference.model.hands, 0, count)[1]
+    )
+    network = reference.network
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
+
+    def run():
+        network.train()
+        with running(reference):
+            _, terms = network(inputs, *labels)
+            optimizer.zero_grad()
+            sum(terms.values()).backward()
+            optimizer.step()
+        _finish(reference)
+        return terms
+
+    return run

@@ -1,0 +1,161 @@
+"""What evaluate.py measures: a model on prepared data, or anyone's predictions."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from tqdm import tqdm
+
+from dir_jax.evaluation.given_files import PredictionTable, read_predictions
+from dir_jax.evaluation.given_scores import score_predictions
+from dir_jax.evaluation.mean_hand import MeanHand, mean_hand
+from dir_jax.evaluation.runner import evaluate
+from dir_jax.evaluation.samples import Samples
+from dir_jax.evaluation.sheets import Examples, draw_evaluation, look_at
+from dir_jax.pictures.report_samples import Choice, Shown, model_samples, table_samples
+from dir_jax.weights.arguments import load_named_model
+from dir_jax.weights.loading import Loaded, load_hands
+from dir_jax.weights.workdir import DATA_FOLDER
+from mano_jax import HandPair
+
+
+class Evaluated(NamedTuple):
+    """One predictor's evaluation.
+
+    Attributes:
+      result: the content of `evaluation.json`.
+      samples: what was kept of every sample.
+      shown: gives the samples that the report shows.
+    """
+
+    result: dict[str, Any]
+    samples: Samples
+    shown: Callable[[], Shown]
+
+
+def _data_folder(
+    arguments: argparse.Namespace, recipe: Mapping[str, Any]
+) -> tuple[pathlib.Path, str]:
+    """Where the prepared data lie, and which subset.
+
+    Raises:
+      ValueError: nobody says where.
+    """
+    data = recipe.get("data", {})
+    folder = arguments.data or data.get("dir")
+    if not folder and arguments.workdir:
+        folder = os.path.join(arguments.workdir, DATA_FOLDER)
+    if not folder:
+        raise ValueError(
+            "which data? wanted --data DATA, the folder that python -m input_pipeline.prepare "
+            "--output DATA has written (or --config FILE --config.data.dir=DATA)"
+        )
+    return pathlib.Path(folder).expanduser(), data.get("subset", "interacting")
+
+
+def _baseline(folder: pathlib.Path, subset: str, loaded: Loaded) -> MeanHand | None:
+    """The training split's mean hand; None, with a line that says so, without that split."""
+    try:
+        return mean_hand(folder, loaded.hands, config=subset)
+    except ValueError as error:
+        print(f"note: no mean-hand baseline: {error}")
+        return None
+
+
+def evaluate_model(
+    arguments: argparse.Namespace, given: Mapping[str, Any], output: pathlib.Path
+) -> Evaluated:
+    """Evaluates a model as the command line says; writes its per-sample table and pictures.
+
+    Raises:
+      ValueError, OSError: bad input; the message is for the user.
+    """
+    loaded = load_named_model(arguments, given.get("mano"))
+    print(f"hands: {loaded.hands.name} ({loaded.hands.licence})")
+    recipe = given or loaded.meta.get("config", {})
+    folder, subset = _data_folder(arguments, recipe)
+
+    from input_pipeline.batches import eval_batches, identities, split_size
+
+    size = split_size(folder, arguments.split, config=subset)
+    size = min(arguments.examples or size, size)
+    wanted = arguments.batch_size or recipe.get("evaluation", {}).get("batch_size", 64)
+    devices = jax.local_device_count()
+    batch_size = -(-min(wanted, size) // devices) * devices
+    baseline = _baseline(folder, subset, loaded)
+    names = identities(folder, arguments.split, config=subset)
+    samples = Samples(output.with_name(f"{output.stem}_samples.csv"), names)
+    with tqdm(total=size, unit="image", desc="evaluating", dynamic_ncols=True) as bar:
+        result = evaluate(
+            loaded.model,
+            loaded.variables,
+            loaded.hands,
+            eval_batches(folder, arguments.split, batch_size=batch_size, limit=size, config=subset),
+            baseline=baseline,
+            volumes=not arguments.no_volumes,
+            samples=samples,
+            progress=bar.update,
+        )
+    result |= {"split": arguments.split, "step": loaded.meta.get("step")}
+    choice = Choice(samples, arguments.pictures, names)
+    examples: Examples | None = None
+    if choice.indices:
+        examples = look_at(loaded, folder, arguments.split, choice.indices, subset, batch_size)
+        stem = str(output.with_suffix(""))
+        draw_evaluation(stem, loaded.hands, examples, samples.ranking(), arguments.pictures)
+
+    def shown() -> Shown:
+        return Shown([], []) if examples is None else model_samples(choice, examples, loaded.hands)
+
+    return Evaluated(result, samples, shown)
+
+
+def evaluate_predictions(
+    arguments: argparse.Namespace, output: pathlib.Path
+) -> dict[str, Evaluated]:
+    """Scores files of predictions as the command line says; writes their per-sample tables.
+
+    Raises:
+      ValueError, OSError: bad input; the message is for the user.
+    """
+    hands, notes = load_hands(arguments.mano)
+    if notes:
+        print(
+            "note: no MANO folder given: joints come from the open hand's regressor; figures of "
+            "MANO meshes need --mano to be comparable with published ones"
+        )
+    print(f"hands: {hands.name} ({hands.licence})")
+    # All files are checked before the first is scored.
+    tables = [read_predictions(path, arguments.ground_truth) for path in arguments.predictions]
+    found: dict[str, Evaluated] = {}
+    for table in tables:
+        name = table.name
+        while name in found:
+            name += "'"
+        csv = output.with_name(f"{output.stem}_{name}_samples.csv")
+        found[name] = _score(arguments, table, name, hands, csv)
+    return found
+
+
+def _score(
+    arguments: argparse.Namespace,
+    table: PredictionTable,
+    name: str,
+    hands: HandPair,
+    csv: pathlib.Path,
+) -> Evaluated:
+    samples = Samples(csv, table.sample_ids)
+    with tqdm(total=len(table), unit="sample", desc=name, dynamic_ncols=True) as bar:
+        result = score_predictions(
+            table, hands, volumes=not arguments.no_volumes, samples=samples, progress=bar.update
+        )
+
+    def shown() -> Shown:
+        return table_samples(Choice(samples, arguments.pictures, table.sample_ids), table, hands)
+
+    return Evaluated(result, samples, shown)

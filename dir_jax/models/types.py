@@ -1,0 +1,68 @@
+"""What travels between the parts: the network's output and the labels it is compared with."""
+
+from __future__ import annotations
+
+import jax
+from flax import struct
+
+
+@struct.dataclass
+class Stage:
+    """One estimate of both hands (axis of size 2: left, right).
+
+    Attributes:
+      params: (B, 2, 64) root 6D rotation, 45 pose coefficients, 10 betas, camera scale and
+        translation (see `dir_jax.models.constants` for the slices).
+      offset: (B, 3) right wrist minus left wrist, in units of 0.15 m, camera axes.
+      joints_xyz: (B, 2, 21, 3) metres, camera axes, relative to the model's root joint.
+      vertices_xyz: (B, 2, 778, 3) metres, likewise.
+      joints_uv: (B, 2, 21, 2) in [-1, 1] over the crop.
+      vertices_uv: (B, 2, 778, 2) likewise.
+    """
+
+    params: jax.Array
+    offset: jax.Array
+    joints_xyz: jax.Array
+    vertices_xyz: jax.Array
+    joints_uv: jax.Array
+    vertices_uv: jax.Array
+
+
+@struct.dataclass
+class Output:
+    """What the network returns.
+
+    Attributes:
+      stages: the initial estimate, then one `Stage` per refinement.
+      segmentation: (B, 32, 32, 3) logits (background, right, left).
+      dense: (B, 32, 32, 3) dense correspondence, template coordinates scaled to [0, 1].
+    """
+
+    stages: tuple[Stage, ...]
+    segmentation: jax.Array
+    dense: jax.Array
+
+
+@struct.dataclass
+class Targets:
+    """Labels of a batch, metres and camera axes, hands in the order left, right.
+
+    Attributes:
+      joints_xyz: (B, 2, 21, 3) absolute positions.
+      vertices_xyz: (B, 2, 778, 3) absolute positions.
+      joints_uv: (B, 2, 21, 2) in [-1, 1] over the crop.
+      vertices_uv: (B, 2, 778, 2) likewise.
+      segmentation: (B, 32, 32) int32 class numbers.
+      dense: (B, 32, 32, 3) correspondence colours in [0, 1].
+      hand_valid: (B, 2) bool, hands that have labels; None: all. The others' values mean nothing.
+      pixel_valid: (B, 32, 32) bool, cells of the maps whose label is known; None: all.
+    """
+
+    joints_xyz: jax.Array
+    vertices_xyz: jax.Array
+    joints_uv: jax.Array
+    vertices_uv: jax.Array
+    segmentation: jax.Array
+    dense: jax.Array
+    hand_valid: jax.Array | None = None
+    pixel_valid: jax.Array | None = None

@@ -1,0 +1,259 @@
+"""Checkpoints that survive kills and say when they are damaged.
+
+Layout (written through orbax's `CheckpointManager`, one folder a step, each renamed into place
+only when complete)::
+
+  WORKDIR/checkpoints/STEP/variables        params and batch_stats, nested dictionaries of arrays
+                          /optimizer        AdamW's moments and counters (absent after conversion)
+                          /meta             JSON: config, step, name of the hands, checksums
+                          /validation.json  the validation's result, once there is one
+
+Arrays are stored as plain numpy, so any number of devices or machines reads them. Every item's
+SHA-256 lies in `meta`, and meta carries its own: whatever a disk or a kill may have changed is
+noticed on reading.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from dir_jax.weights import checkpoint_items
+from dir_jax.weights.checkpoint_items import Checkpoint
+from dir_jax.weights.workdir import CHECKPOINTS_FOLDER
+from input_pipeline.files import write_json
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+VALIDATION_FILE = "validation.json"
+
+
+class CheckpointError(ValueError):
+    """No checkpoint, or none that can be read."""
+
+
+class Checkpoints:
+    """The checkpoints of one run: the latest few, and the best on validation.
+
+    Args:
+      folder: where they lie; made when missing.
+      keep: how many of the latest are kept (two or more leave one to fall back on).
+      minimise: the number of `record_validation` by which the best is chosen, smallest first.
+    """
+
+    def __init__(self, folder: str | os.PathLike, keep: int = 2, minimise: str = "mpjpe_mm"):
+        self.folder = Path(folder).absolute()
+        self.minimise = minimise
+        self.folder.mkdir(parents=True, exist_ok=True)
+        policies = [checkpoint_managers.LatestN(keep), _KeepBest(self)]
+        options = ocp.CheckpointManagerOptions(
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        )
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_handlers=checkpoint_items.handlers()
+        )
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints present, oldest first."""
+        return present_steps(self.folder)
+
+    def save(
+        self,
+        step: int,
+        variables: Mapping[str, Any],
+        optimizer: Mapping[str, Any] | None,
+        meta: Mapping[str, Any],
+    ) -> None:
+        """Writes the checkpoint of `step`; does nothing when it is there already.
+
+        Raises:
+          CheckpointError: the disk refused (full, read-only, gone); older checkpoints are intact.
+        """
+        if step in self.steps():
+            return
+        arguments = checkpoint_items.save_arguments(
+            variables, optimizer, {"format": FORMAT, "step": step, **meta}
+        )
+        try:
+            self._manager.save(step, args=arguments, force=True)
+            self._manager.wait_until_finished()
+        except Exception as error:  # orbax and tensorstore raise many kinds; all mean "not saved"
+            self._remove_remains(step)
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise CheckpointError(
+                f"the checkpoint of step {step} could not be written to {self.folder}: "
+                f"{reason[0][:300]}; the ones before it are intact"
+            ) from error
+
+    def restore_latest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole, or None when there is none at all.
+
+        A damaged one is moved to `WORKDIR/damaged_checkpoints`, with a warning, and the one before
+        it is tried.
+
+        Raises:
+          CheckpointError: there are checkpoints, but not one can be read.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return checkpoint_items.read_step(self.folder / str(step))
+            except checkpoint_items.DamagedError as error:
+                moved = self._set_aside(step)
+                logger.warning(
+                    "checkpoint of step %d is damaged (%s); moved to %s, trying the one before",
+                    step,
+                    error,
+                    moved,
+                )
+        if steps:
+            raise CheckpointError(
+                f"none of the checkpoints {steps} in {self.folder} can be read; "
+                "start in another --workdir, or delete this one's checkpoints to begin again"
+            )
+        return None
+
+    def record_validation(self, step: int, result: Mapping[str, float]) -> None:
+        """Notes the validation's numbers in the checkpoint of `step` (which must exist)."""
+        if jax.process_index() == 0:
+            write_json(self.folder / str(step) / VALIDATION_FILE, dict(result))
+
+    def validation(self, step: int) -> dict[str, float] | None:
+        """What `record_validation` noted, or None."""
+        return read_validation(self.folder / str(step))
+
+    def best_step(self) -> int | None:
+        """Step of the checkpoint that validated best, None when none has been validated."""
+        return best_step(self.folder, self.minimise)
+
+    def close(self) -> None:
+        """Releases the manager's threads."""
+        self._manager.close()
+
+    def _set_aside(self, step: int) -> Path:
+        target = self.folder.parent / "damaged_checkpoints" / str(step)
+        if jax.process_index() == 0:
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.folder / str(step), target)
+        self._manager.reload()
+        return target
+
+    def _remove_remains(self, step: int) -> None:
+        """Frees what a failed save has left, so that a full disk can be written to again."""
+        for folder in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        self._manager.reload()
+
+
+class _KeepBest(checkpoint_managers.PreservationPolicy):
+    """Preserves the checkpoint that validated best."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        self._checkpoints = checkpoints
+
+    def should_preserve(self, checkpoints, *, context):
+        del context
+        best = self._checkpoints.best_step()
+        return [checkpoint.step == best for checkpoint in checkpoints]
+
+
+def load_variables(
+    path: str | os.PathLike, which: str = "best"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads a model's variables.
+
+    Args:
+      path: a work folder, a checkpoints folder, one step's folder, or what `dir_jax.convert` wrote.
+      which: "best" (on validation; the latest when nothing was validated) or "latest". When the
+        one asked for is damaged, the newest whole one is taken, with a warning.
+
+    Returns:
+      variables {"params", "batch_stats"} of numpy arrays, and meta {"config", "step", "hands"...}.
+
+    Raises:
+      CheckpointError: nothing there, or nothing that can be read.
+    """
+    folder = Path(path).absolute()
+    if (folder / "variables").is_dir():
+        candidates = [folder]
+    else:
+        inside = folder / CHECKPOINTS_FOLDER
+        folder = inside if inside.is_dir() else folder
+        steps = present_steps(folder)
+        best = best_step(folder) if which == "best" else None
+        ordered = [best] if best is not None else []
+        ordered += [step for step in reversed(steps) if step != best]
+        candidates = [folder / str(step) for step in ordered]
+    if not candidates:
+        raise CheckpointError(
+            f"no checkpoint in {path}; wanted a training work folder, its checkpoints folder, "
+            "one step's folder, or the output of python -m dir_jax.convert"
+        )
+    for candidate in candidates:
+        try:
+            checkpoint = checkpoint_items.read_step(candidate, optimizer=False)
+            return checkpoint.variables, checkpoint.meta
+        except checkpoint_items.DamagedError as error:
+            reason = f"{candidate} is damaged: {error}"
+            logger.warning("%s", reason)
+    raise CheckpointError(reason)
+
+
+def save_variables(
+    path: str | os.PathLike, variables: Mapping[str, Any], meta: Mapping[str, Any]
+) -> None:
+    """Writes variables alone (a converted model) as the checkpoint of step 0 in folder `path`.
+
+    An earlier one in the same folder is replaced.
+
+    Raises:
+      CheckpointError: the folder cannot be written.
+    """
+    shutil.rmtree(Path(path) / "0", ignore_errors=True)
+    checkpoints = Checkpoints(path)
+    try:
+        checkpoints.save(0, variables, None, meta)
+    finally:
+        checkpoints.close()
+
+
+def present_steps(folder: Path) -> list[int]:
+    """Steps of the finished checkpoints in a checkpoints folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    names = (entry.name for entry in folder.iterdir() if entry.is_dir())
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def best_step(folder: Path, minimise: str = "mpjpe_mm") -> int | None:
+    """The step whose recorded validation is smallest (the earliest of equals), or None."""
+    results = {step: read_validation(folder / str(step)) for step in present_steps(folder)}
+    values = {
+        step: result[minimise]
+        for step, result in results.items()
+        if result and np.isfinite(result.get(minimise, np.nan))
+    }
+    return min(values, key=values.get) if values else None
+
+
+def read_validation(step_folder: Path) -> dict[str, float] | None:
+    """The validation noted in one checkpoint, None when there is none that can be read."""
+    try:
+        result = json.loads((step_folder / VALIDATION_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) else None

@@ -1,0 +1,55 @@
+"""The comparison's own arithmetic, and its honesty when the two sides differ."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from dir_jax.compare import __main__ as compare
+from dir_jax.compare.labels import maps_as_the_reference
+
+
+def test_a_row_measures_against_the_largest_reference_value():
+    row = compare.difference("s", "q", [1.0, 2.0], [1.0, -4.0], 1e-3)
+    assert (row.absolute, row.relative) == (6.0, 1.5)
+    assert not row.agrees
+    assert compare.difference("s", "q", [1.0], [1.0 + 1e-9], 1e-7).agrees
+
+
+def test_shapes_and_nans_never_agree():
+    assert not compare.difference("s", "q", np.zeros(2), np.zeros(3), 1.0).agrees
+    assert not compare.difference("s", "q", [np.nan], [1.0], 1.0).agrees
+    assert not compare.difference("s", "q", [1.0], [np.nan], 1.0).agrees
+
+
+def test_the_report_names_the_first_difference():
+    rows = [
+        compare.difference("inference", "c1", [1.0], [1.0], 1e-7),
+        compare.difference("inference", "c2", [1.0], [1.1], 1e-7),
+        compare.difference("loss", "dense", [1.0], [2.0], 1e-7),
+    ]
+    text = compare.report(rows)
+    assert "2 of 3 quantities differ; first in inference: c2" in text
+    assert "all 1 quantities agree" in compare.report(rows[:1])
+
+
+def test_maps_are_brought_down_as_torch_does():
+    generator = np.random.default_rng(0)
+    segmentation = generator.integers(0, 3, (1, 256, 256))
+    dense = generator.uniform(size=(1, 256, 256, 3))
+    small, small_dense = maps_as_the_reference(segmentation, dense)
+    assert small[0, 3, 5] == segmentation[0, 24, 40]
+    np.testing.assert_allclose(small_dense[0, 2, 7], dense[0, 19:21, 59:61].mean((0, 1)))
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capsys):
+    assert compare.main(["--reference", str(tmp_path)]) == 2
+    assert "models/dir.py is missing" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("DIR_CHECKOUT" not in os.environ, reason="DIR_CHECKOUT names no PyTorch code")
+def test_a_real_checkout_agrees():
+    assert compare.main(["--reference", os.environ["DIR_CHECKOUT"], "--salt", "5"]) == 0

@@ -1,0 +1,232 @@
+import csv
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+
+import mano_jax
+from dir_jax.evaluation import mean_hand, metrics, scoring
+from dir_jax.evaluation import runner as evaluation
+from dir_jax.evaluation.interpenetration import intersection_volume_cm3
+from dir_jax.evaluation.samples import Samples
+from dir_jax.models.types import Stage
+from input_pipeline import dataset_writer, records
+from tests.golden.toy_mano import toy_mano
+
+CONTRACT = ["mrrpe_mm", "auc_0_50", "samples"] + [
+    f"{name}{side}_{unit}"
+    for name, unit in (("mpjpe", "mm"), ("mpvpe", "mm"), ("miaa", "px"), ("joint", "px"))
+    for side in ("", "_left", "_right")
+]
+
+
+@pytest.fixture(scope="module")
+def toy_pair():
+    return mano_jax.load_pair({side: toy_mano(side) for side in ("left", "right")})
+
+
+def random_batch(count, seed=0, real=None):
+    """Hands half a metre away, as `eval_batches` gives them."""
+    rng = np.random.default_rng(seed)
+    rotations = mano_jax.matrix_from_axis_angle(rng.normal(size=(count, 2, 3)))
+    joints = rng.normal(0, 0.05, (count, 2, 21, 3)) + [0, 0, 0.5]
+    batch = {
+        "image": rng.integers(0, 255, (count, 256, 256, 3), np.uint8),
+        "global_orient": np.asarray(rotations, np.float32),
+        "hand_pose": rng.normal(0, 0.3, (count, 2, 15, 3)).astype(np.float32),
+        "betas": rng.normal(0, 1, (count, 2, 10)).astype(np.float32),
+        "transl": (rng.normal(0, 0.03, (count, 2, 3)) + [0, 0, 0.5]).astype(np.float32),
+        "camera": np.tile(np.array([[900.0, 0, 128], [0, 900, 128], [0, 0, 1]], np.float32),
+                          (count, 1, 1)),
+        "joints_xyz": joints.astype(np.float32),
+        "joint_valid": np.ones((count, 2, 21), bool),
+        "hand_valid": np.ones((count, 2), bool),
+        "mask": np.ones(count, np.float32),
+        "index": np.arange(count),
+    }  # fmt: skip
+    if real is not None:
+        batch["mask"][real:] = 0
+        batch["transl"][real:] = np.nan  # padding must not reach any figure
+    return batch
+
+
+class Echo:
+    """A model that answers what it is given as variables, the first stage off by 10 mm in x."""
+
+    def apply(self, variables, images, train):
+        vertices, offset = variables
+        size = images.shape[0]
+        stages = [
+            Stage(None, offset[:size], None, vertices[:size] + error, None, None)
+            for error in (np.linspace(0, 0.02, 778, dtype=np.float32)[:, None], 0.0)
+        ]
+        return types.SimpleNamespace(stages=stages)
+
+
+def truth_of(hands, batch):
+    from dir_jax.losses.targets import pose_batch
+
+    return scoring.measured_hands(hands, pose_batch(batch, hands).vertices)
+
+
+def test_perfect_model_scores_zero_and_stages_improve(toy_pair, tmp_path):
+    batch = random_batch(8, real=6)
+    truth = truth_of(toy_pair, batch)
+    wrists = np.asarray(truth.joints_xyz)[:, :, 0]
+    vertices = np.nan_to_num(np.asarray(truth.vertices_xyz) - wrists[:, :, None])
+    offset = np.nan_to_num(wrists[:, 1] - wrists[:, 0]) / 0.15
+    table = tmp_path / "samples.csv"
+    kept = Samples(table, [f"photo{i}" for i in range(8)])
+    result = evaluation.evaluate(Echo(), (vertices, offset), toy_pair, [batch], samples=kept)
+    assert kept.ranking()[0].tolist() == list(range(6))
+    assert result["samples"] == 6
+    for protocol in metrics.PROTOCOLS:
+        assert set(CONTRACT) <= set(result[protocol])
+        for key, value in result[protocol].items():
+            if key not in ("samples", "auc_0_50"):
+                assert value == pytest.approx(0, abs=1e-2), (protocol, key)
+        assert result[protocol]["auc_0_50"] == pytest.approx(
+            1, abs=3e-3
+        )  # joint errors of 1e-5 mm at 0
+    first, last = result["by_stage"]
+    assert first["mpvpe_mm"] > 1 and last["mpvpe_mm"] < 1e-2
+    assert result["interpenetration_cm3"] == pytest.approx(
+        result["true_interpenetration_cm3"], rel=0.02, abs=0.1
+    )
+    path = tmp_path / "evaluation.json"
+    evaluation.write_evaluation(path, result)
+    assert json.loads(path.read_text())["wrist_scaled"] == result["wrist_scaled"]
+    rows = list(csv.DictReader(table.open()))
+    assert [row["file_name"] for row in rows] == [f"photo{i}" for i in range(6)]
+    assert all(float(row["wrist_scaled_mpjpe_left_mm"]) < 1e-2 for row in rows)
+
+
+def test_batches_add_up_like_one(toy_pair):
+    whole = random_batch(6)
+    other = truth_of(toy_pair, random_batch(6, seed=1))
+    vertices = np.asarray(other.vertices_xyz - other.joints_xyz[:, :, :1])
+    offset = np.random.default_rng(1).normal(0, 1, (6, 3)).astype(np.float32)
+    result = evaluation.evaluate(Echo(), (vertices, offset), toy_pair, [whole], volumes=False)
+    # The Echo answers the first rows of its variables: give each part its own.
+    parts = scoring.Scores()
+    for rows in (slice(0, 4), slice(4, 6)):
+        truth = truth_of(toy_pair, {k: v[rows] for k, v in whole.items()})
+        prediction = scoring.measured_hands(toy_pair, vertices[rows], 0.15 * offset[rows])
+        errors, _ = scoring.score_batch(prediction, truth, whole["camera"][rows])
+        parts.add(errors, whole["hand_valid"][rows])
+    for name, summary in parts.protocol_summaries().items():
+        assert summary == pytest.approx(result[name], rel=1e-4)
+
+
+def test_hands_in_one_space_follow_the_offset(toy_pair):
+    truth = truth_of(toy_pair, random_batch(3))
+    offset = np.asarray(truth.joints_xyz[:, 1, 0] - truth.joints_xyz[:, 0, 0])
+    scattered = truth.replace(
+        vertices_xyz=truth.vertices_xyz + np.array([[[[0.5]], [[-0.3]]]]),
+        joints_xyz=truth.joints_xyz + np.array([[[[0.5]], [[-0.3]]]]),
+        offset=offset,
+    )
+    np.testing.assert_allclose(
+        scoring.hands_in_one_space(scattered), scoring.hands_in_one_space(truth), atol=1e-6
+    )
+
+
+def test_nearest_distance(toy_pair):
+    truth = truth_of(toy_pair, random_batch(3))
+    left, right = np.asarray(truth.vertices_xyz[:, 0]), np.asarray(truth.vertices_xyz[:, 1])
+    expected = np.linalg.norm(left[:, :, None] - right[:, None], axis=-1).min((1, 2)) * 1000
+    np.testing.assert_allclose(scoring.nearest_mm(truth.vertices_xyz), expected, atol=0.05)
+
+
+def prepared(folder, count):
+    rng = np.random.default_rng(5)
+    picture = records.encode_jpeg(
+        rng.integers(0, 255, (records.STORED_SIZE, records.STORED_SIZE, 3), np.uint8)
+    )
+    found = []
+    for number in range(count):
+        found.append(
+            records.Record(
+                image=picture,
+                camera=np.array([[900.0, 0, 128], [0, 900, 128], [0, 0, 1]], np.float32),
+                global_orient=rng.normal(size=(2, 3)).astype(np.float32),
+                hand_pose=rng.normal(0, 0.3, (2, 45)).astype(np.float32),
+                betas=rng.normal(size=(2, 10)).astype(np.float32),
+                transl=(rng.normal(0, 0.05, (2, 3)) + [0, 0, 0.6]).astype(np.float32),
+                hand_valid=np.array([True, number != 1]),
+                joints_xyz=np.zeros((2, 21, 3), np.float32),
+                joint_valid=np.zeros((2, 21), bool),
+                source_square=np.array([128, 128, 128], np.float32),
+                source_size=np.array([256, 256]),
+                hand_type="interacting",
+                capture="0",
+                sequence="s",
+                camera_name="c",
+                frame=number,
+                file_name=f"{number}.jpg",
+            )
+        )
+    dataset_writer.write_dataset(folder, {"train": found})
+    return found
+
+
+def test_mean_hand_by_hand(toy_pair, tmp_path):
+    found = prepared(tmp_path, 5)
+    mean = mean_hand.mean_hand(tmp_path, toy_pair)
+    assert mean.samples == 5
+    vertices, offsets = [[], []], []
+    for row in found:
+        wrists = []
+        for index, side in enumerate(("left", "right")):
+            mesh = mano_jax.pose_hand(
+                toy_pair[side],
+                mano_jax.matrix_from_axis_angle(row.global_orient[index]),
+                row.hand_pose[index].reshape(15, 3),
+                row.betas[index],
+                row.transl[index],
+            ).vertices
+            wrists.append(toy_pair[side].J_regressor[0] @ np.asarray(mesh))
+            if row.hand_valid[index]:
+                vertices[index].append(mesh - wrists[-1])
+        if row.hand_valid.all():
+            offsets.append(wrists[1] - wrists[0])
+    assert [len(v) for v in vertices] == [5, 4]
+    for index in range(2):
+        np.testing.assert_allclose(mean.vertices_xyz[index], np.mean(vertices[index], 0), atol=1e-6)
+    np.testing.assert_allclose(mean.offset, np.mean(offsets, 0), atol=1e-6)
+
+
+def test_baseline_is_scored_like_a_model(toy_pair):
+    batch = random_batch(4)
+    rng = np.random.default_rng(2)
+    baseline = mean_hand.MeanHand(rng.normal(0, 0.05, (2, 778, 3)), np.array([0.1, 0, 0]), 9)
+    vertices = np.broadcast_to(baseline.vertices_xyz.astype(np.float32), (4, 2, 778, 3))
+    offset = np.broadcast_to(np.float32(baseline.offset / 0.15), (4, 3))
+    result = evaluation.evaluate(
+        Echo(), (np.array(vertices), np.array(offset)), toy_pair, [batch], baseline=baseline,
+        volumes=False,
+    )  # fmt: skip
+    for name in metrics.PROTOCOLS:
+        assert result["baseline_mean_hand"][name] == pytest.approx(result[name], rel=1e-4)
+    assert result["interpenetration_cm3"] is None
+
+
+def test_volumes_are_those_of_the_meshes(toy_pair):
+    batch = random_batch(3)
+    truth = truth_of(toy_pair, batch)
+    scores = scoring.Scores(toy_pair)
+    volumes = scores.add_volumes("true", truth, np.array([[1, 1], [1, 0], [1, 1]], bool))
+    placed = scoring.hands_in_one_space(truth)
+    faces = [toy_pair.left.faces, toy_pair.right.faces]
+    expected = intersection_volume_cm3([placed[:, 0], placed[:, 1]], faces)
+    np.testing.assert_allclose(volumes[[0, 2]], expected[[0, 2]])
+    assert np.isnan(volumes[1])
+    assert scores.volume_cm3("true") == pytest.approx(expected[[0, 2]].mean())
+
+
+def test_nothing_to_evaluate(toy_pair):
+    with pytest.raises(ValueError, match="no samples"):
+        evaluation.evaluate(Echo(), (np.zeros(1), np.zeros(1)), toy_pair, [])
+    assert jax.config.jax_enable_x64 is False

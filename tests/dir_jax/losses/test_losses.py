@@ -1,0 +1,83 @@
+"""Losses against formulas written out again in numpy (the reference's values: golden tests)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dir_jax.losses import terms as losses
+
+
+def test_smooth_l1_meets_at_the_threshold():
+    z = jnp.asarray([0.0, 0.005, -0.009999, 0.01, -0.5])
+    wanted = [0, 0.5 * 0.005**2, 0.5 * 0.009999**2, 0.01 * 0.005, 0.01 * 0.495]
+    np.testing.assert_allclose(losses.smooth_l1(z), wanted, rtol=1e-5)
+
+
+def test_lovasz_of_present_classes_only():
+    generator = np.random.default_rng(0)
+    scores = generator.normal(size=(2, 4, 4, 3))
+    labels = generator.integers(0, 2, (2, 4, 4))  # class 2 is absent
+    wanted = []
+    for c in (0, 1):
+        truth = (labels == c).ravel().astype(float)
+        errors = np.abs(truth - scores[..., c].ravel())
+        order = np.argsort(-errors)
+        truth = truth[order]
+        jaccard = 1 - (truth.sum() - truth.cumsum()) / (truth.sum() + (1 - truth).cumsum())
+        wanted.append(errors[order] @ np.diff(jaccard, prepend=0))
+    found = losses.lovasz_softmax(jnp.asarray(scores), jnp.asarray(labels))
+    assert float(found) == pytest.approx(np.mean(wanted), rel=1e-5)
+
+
+def test_cross_entropy_is_weighted():
+    logits = jax.random.normal(jax.random.key(0), (1, 2, 2, 3))
+    labels = jnp.asarray([[[0, 1], [2, 0]]])
+    weights = np.array([0.1, 0.45, 0.45])[np.asarray(labels)]
+    log_p = np.log(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))
+    picked = np.take_along_axis(log_p, np.asarray(labels)[..., None], -1)[..., 0]
+    wanted = -(weights * picked).sum() / weights.sum()
+    assert float(losses.cross_entropy(logits, labels)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_terms_over_devices_average_to_those_of_the_batch():
+    logits = jax.random.normal(jax.random.key(1), (8, 4, 4, 3))
+    labels = jax.random.randint(jax.random.key(2), (8, 4, 4), 0, 3)
+
+    def both(logits, labels, axis_name):
+        return losses.cross_entropy(logits, labels, axis_name) + losses.lovasz_softmax(
+            logits, labels, axis_name
+        )
+
+    wanted = jax.jit(both, static_argnums=2)(logits, labels, None)
+    parts = jax.jit(jax.vmap(lambda x, y: both(x, y, "batch"), axis_name="batch"))(
+        logits.reshape(4, 2, 4, 4, 3), labels.reshape(4, 2, 4, 4)
+    )
+    assert float(parts.mean()) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_a_collapsed_mesh_has_finite_gradients():
+    faces = jnp.asarray(np.random.default_rng(0).integers(0, 778, (2, 50, 3)))
+    wanted = jax.random.normal(jax.random.key(0), (1, 2, 778, 3))
+
+    def loss(vertices):
+        edge = losses.edge_length(vertices, wanted, faces)
+        return (edge + losses.normal_consistency(vertices, wanted, faces)).sum()
+
+    assert np.isfinite(jax.jit(jax.grad(loss))(jnp.zeros((1, 2, 778, 3)))).all()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("best", "loss recipe is 'best'; wanted one of released, paper"),
+        ({"weight": 1.0}, "unknown loss field 'weight'"),
+        ({"distance": "l2"}, "loss.distance is 'l2'; wanted smooth_l1 or l1"),
+        ({"auxiliary": "dice"}, "loss.auxiliary is 'dice'; wanted released or paper"),
+    ],
+)
+def test_bad_recipes_are_named(recipe, message):
+    with pytest.raises(ValueError, match=message):
+        losses.loss_config(recipe)

@@ -1,0 +1,171 @@
+"""Assembly: shapes, presets, switches, and what must not leak between parts."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dir_jax
+from dir_jax.benchmark.summary import operations, weights
+from dir_jax.models.config import PRESETS, TINY, ModelConfig, model_config
+from tests.dir_jax import reference
+
+SWITCHES = [
+    {},
+    {"attention": "light"},
+    {"attention": "none"},
+    {"stages": 0},
+    {"stages": 1},
+    {"stages": 3},
+    {"graph": "shared"},
+    {"graph": "none"},
+    {"transformer_blocks": 0},
+    {"graph": "none", "transformer_blocks": 0, "planes": "none"},
+    {"planes": "joint"},
+    {"planes": "sum"},
+    {"planes": "heatmap"},
+    {"preset": "paper"},
+    {"image_stride": 2},
+    {"image_stride": 2, "stages": 3},
+]
+
+
+def _tiny(**fields):
+    return dir_jax.create_model({**TINY, **fields}, reference.hands())
+
+
+def _images(count=2):
+    return jax.random.normal(jax.random.key(5), (count, 256, 256, 3))
+
+
+@pytest.mark.parametrize("fields", SWITCHES, ids=lambda f: "-".join(map(str, f.values())) or "all")
+def test_every_switch_keeps_the_output_form(fields):
+    model = _tiny(**fields)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), _images())
+    output = jax.eval_shape(model.apply, shapes, _images())
+    assert len(output.stages) == 1 + fields.get("stages", 2)
+    for stage in output.stages:
+        assert stage.params.shape == (2, 2, 64)
+        assert stage.offset.shape == (2, 3)
+        assert stage.joints_xyz.shape == (2, 2, 21, 3)
+        assert stage.vertices_xyz.shape == (2, 2, 778, 3)
+        assert stage.joints_uv.shape == (2, 2, 21, 2)
+        assert stage.vertices_uv.shape == (2, 2, 778, 2)
+    assert output.segmentation.shape == output.dense.shape == (2, 32, 32, 3)
+
+
+def test_a_halved_photograph_is_all_that_the_network_sees():
+    model = _tiny(image_stride=2, stages=1)
+    whole = _images(1)
+    variables = model.init(jax.random.key(0), whole)
+    rows = whole.reshape(1, 128, 2, 256, 3)[:, :, ::-1].reshape(whole.shape)  # pairs exchanged
+    apply = jax.jit(model.apply)
+    seen, exchanged = apply(variables, whole), apply(variables, rows)
+    moved = apply(variables, jnp.roll(whole, 1, axis=1))
+    np.testing.assert_allclose(exchanged.dense, seen.dense, atol=1e-4)
+    assert jnp.abs(moved.dense - seen.dense).max() > 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{}, {"preset": "paper", "stages": 3}, {"stages": 0}])
+def test_training_gives_finite_gradients_everywhere(fields):
+    model = _tiny(**fields)
+    variables = model.init(jax.random.key(0), _images())
+    targets = reference.targets(np.float32)
+
+    @jax.jit
+    def gradients(params):
+        def loss(params):
+            output, _ = model.apply(
+                {**variables, "params": params}, _images(), train=True, mutable=["batch_stats"]
+            )
+            return sum(dir_jax.loss_terms(output, targets, model.hands).values())
+
+        return jax.grad(loss)(params)
+
+    found = jax.tree_util.tree_leaves_with_path(gradients(variables["params"]))
+    for path, gradient in found:
+        assert np.isfinite(gradient).all(), jax.tree_util.keystr(path)
+        if "self_edges" not in jax.tree_util.keystr(path):
+            assert np.abs(gradient).max() > 0, jax.tree_util.keystr(path)
+
+
+def test_examples_of_a_batch_do_not_mix_in_inference():
+    model = _tiny()
+    variables = model.init(jax.random.key(0), _images())
+    apply = jax.jit(model.apply)
+    both = apply(variables, _images())
+    swapped = apply(variables, _images()[::-1])
+    for ours, theirs in zip(jax.tree.leaves(both), jax.tree.leaves(swapped), strict=True):
+        np.testing.assert_allclose(ours, theirs[::-1], atol=2e-4)
+
+
+def test_no_gradient_flows_back_through_the_previous_estimate():
+    """A stage's loss trains the encoder, but not the regressor of the stage before."""
+    model = _tiny()
+    variables = model.init(jax.random.key(0), _images())
+
+    @jax.jit
+    def gradient(params):
+        def loss(params):
+            return jnp.sum(model.apply({**variables, "params": params}, _images()).stages[1].params)
+
+        return jax.grad(loss)(params)
+
+    found = gradient(variables["params"])
+    assert max(np.abs(g).max() for g in jax.tree.leaves(found["initial"])) == 0
+    assert max(np.abs(g).max() for g in jax.tree.leaves(found["stage2"])) == 0
+    assert np.abs(found["encoder"]["stem"]["conv"]["kernel"]).max() > 0
+
+
+def test_remat_changes_nothing_but_memory():
+    variables = _tiny().init(jax.random.key(0), _images())
+    plain, again = (
+        jax.jit(_tiny(remat=remat).apply)(variables, _images()) for remat in (False, True)
+    )
+    for ours, theirs in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_bfloat16_keeps_float32_parameters_and_meshes():
+    model = _tiny(precision="bfloat16")
+    variables = model.init(jax.random.key(0), _images())
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    output = jax.jit(model.apply)(variables, _images())
+    assert {leaf.dtype for leaf in jax.tree.leaves(output)} == {jnp.dtype("float32")}
+    exact = jax.jit(_tiny().apply)(variables, _images())
+    moved = np.abs(output.stages[0].vertices_xyz - exact.stages[0].vertices_xyz).max()
+    assert moved < 0.02  # metres; bfloat16 has three digits
+
+
+def test_weights_and_arithmetic_of_the_full_models():
+    released = dir_jax.create_model("released", reference.hands())
+    assert sum(weights(released).values()) == 90_411_059  # 92.7 M less classes and idle blocks
+    assert sum(operations(released).values()) < 22.5e9
+    direct = dir_jax.create_model({"projection": "onehot"}, reference.hands())
+    assert sum(operations(direct).values()) == pytest.approx(36.8e9, rel=0.01)
+    paper = dir_jax.create_model("paper", reference.hands())
+    assert sum(weights(paper).values()) == pytest.approx(55.1e6, rel=0.04)
+
+
+def test_a_preset_is_the_default_of_every_field():
+    assert model_config("released") == ModelConfig() == PRESETS["released"]
+    assert model_config({"preset": "paper", "stages": 3}).attention == "light"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("resnet", "model preset is 'resnet'; wanted one of released, paper"),
+        ({"depth": 3}, "unknown model field 'depth'"),
+        ({"planes": "volume"}, "model.planes is 'volume'; wanted one of bone"),
+        ({"stages": 4}, "model.stages is 4; wanted 0 to 3"),
+        ({"projection": "scatter"}, "cannot draw 'bone' planes"),
+        ({"joint_width": 130}, "cannot be split into 4 heads"),
+    ],
+)
+def test_bad_configurations_are_named(config, message):
+    with pytest.raises(ValueError, match=message):
+        dir_jax.create_model(config, reference.hands())

@@ -1,0 +1,139 @@
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from dir_jax.prediction.box_finding import (
+    PATIENCE,
+    Found,
+    NoHandError,
+    Tracked,
+    annotated,
+    detected,
+    given,
+    whole_photo,
+)
+from dir_jax.prediction.boxes import BoxFile, box_around, intersection_over_union, parse_box
+from dir_jax.prediction.inputs import Source
+from dir_jax.prediction.photos import PhotoError
+
+IMAGE = np.zeros((100, 200, 3), np.uint8)
+
+
+def source(path="a.jpg", argument=0):
+    return Source(path, "a", False, argument)
+
+
+def interhand(images_first=True):
+    images = [
+        {"id": 7, "file_name": "Capture0/x/cam1/image1.jpg", "width": 512},
+        {"id": 9, "file_name": "Capture0/x/cam2/image1.jpg", "width": 512},
+    ]
+    annotations = [
+        {"id": 1, "image_id": 9, "bbox": [5, 6, 7.5, 8]},
+        {"id": 2, "image_id": 7, "bbox": [1, 2, 3, 4]},
+    ]
+    parts = [("images", images), ("annotations", annotations)]
+    return dict(parts if images_first else parts[::-1])
+
+
+@pytest.mark.parametrize("images_first", [True, False])
+def test_boxes_of_interhand_are_joined_by_image(tmp_path, images_first):
+    (tmp_path / "data.json").write_text(json.dumps(interhand(images_first)))
+    boxes = BoxFile(tmp_path / "data.json")
+    assert boxes.find("/raw/images/test/Capture0/x/cam1/image1.jpg") == (1, 2, 3, 4)
+    assert boxes.find("/raw/images/test/Capture0/x/cam2/image1.jpg") == (5, 6, 7.5, 8)
+    assert boxes.find("/raw/images/test/Capture1/x/cam2/image1.jpg") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a/p.jpg": [1, 2, 3, 4], "p.jpg": [9, 9, 9, 9]}',
+        '[{"file_name": "a/p.jpg", "box": [1, 2, 3, 4]}, {"file": "p.jpg", "bbox": [9, 9, 9, 9]}]',
+        '{"images": [{"file_name": "a/p.jpg", "box": [1, 2, 3, 4]}, '
+        '{"file_name": "p.jpg", "box": [9, 9, 9, 9]}]}',
+        "a/p.jpg,1,2,3,4\np.jpg,9,9,9,9\n",
+        "\ufefffile,x,y,w,h\r\n\r\na/p.jpg, 1, 2, 3, 4\r\n./p.jpg,9,9,9,9\r\n",
+    ],
+)
+def test_plain_boxes_in_every_form(tmp_path, text):
+    (tmp_path / "boxes").write_text(text, encoding="utf-8")
+    boxes = BoxFile(tmp_path / "boxes")
+    assert boxes.find("/some/where/a/p.jpg") == (1, 2, 3, 4)  # the longer entry fits
+    assert boxes.find("/some/where/b/p.jpg") == (9, 9, 9, 9)
+    assert boxes.find("/some/where/b/q.jpg") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no boxes in it"),
+        ("{}", "no boxes in it"),
+        ('{"a.jpg": [1, 2, 3]}', "is no box"),
+        ('{"a.jpg": 5}', "is no box"),
+        ('{"a.jpg": [1, 2', "damaged"),
+        ('{"images": [{"id": 1, ', "damaged"),
+        ("[[1, 2, 3, 4]]", "without file_name"),
+        ("a.jpg,1,2,3\n", "line 1 has 4 cells"),
+        ("a.jpg,1,2,3,wide\n", "is no box"),
+        ("\x00\x01\x02", "cells"),
+    ],
+)
+def test_bad_box_files_get_one_line(tmp_path, text, message):
+    (tmp_path / "boxes.json").write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        BoxFile(tmp_path / "boxes.json")
+    assert "boxes.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_bytes_and_missing_box_files(tmp_path):
+    (tmp_path / "b").write_bytes(b"\xff\xfe\x80 no text")
+    for name in ("b", "none", "."):
+        with pytest.raises(ValueError, match="cannot be read"):
+            BoxFile(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "1,2,0,3", "1,2,inf,3", "1,nan,3,3"])
+def test_bad_boxes(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        parse_box(text)
+
+
+def test_overlap_and_union():
+    assert intersection_over_union((0, 0, 10, 10), (5, 0, 10, 10)) == pytest.approx(1 / 3)
+    assert intersection_over_union((0, 0, 10, 10), (10, 0, 10, 10)) == 0
+    assert intersection_over_union((3, 4, 5, 6), (3, 4, 5, 6)) == 1
+    assert box_around([(1, 5, 2, 2), (-1, 6, 1, 4)]) == (-1, 5, 4, 5)
+
+
+def test_finders_say_where_the_box_comes_from(tmp_path):
+    assert whole_photo(source(), IMAGE) == Found(None, "whole photo")
+    one, two = (1, 2, 3, 4), (5, 6, 7, 8)
+    assert given([one])(source(argument=5), IMAGE) == Found(one, "given")
+    assert given([one, two])(source(argument=1), IMAGE) == Found(two, "given")
+    (tmp_path / "b.csv").write_text("a.jpg,1,2,3,4\n")
+    find = annotated(BoxFile(tmp_path / "b.csv"))
+    assert find(source(), IMAGE) == Found(one, "annotated")
+    with pytest.raises(PhotoError, match=r"b\.jpg: .*b\.csv has no box for it"):
+        find(source("b.jpg"), IMAGE)
+    find = detected(lambda image: [(0, 0, 10, 10), (20, 5, 10, 10)])
+    assert find(source(), IMAGE) == Found(
+        (0, 0, 30, 15), "detected", ((0, 0, 10, 10), (20, 5, 10, 10))
+    )
+    with pytest.raises(NoHandError, match=r"a\.jpg: no hand found; give --box"):
+        detected(lambda image: [])(source(), IMAGE)
+
+
+def test_a_tracked_box_is_steady_and_outlives_lost_frames():
+    seen = iter([[(0, 0, 100, 100)], [(2, 0, 100, 100)], [(60, 0, 100, 100)]] + [[]] * 99)
+    track = Tracked(detected(lambda image: next(seen)))
+    boxes = [track(source(), IMAGE) for _ in range(3)]
+    assert [found.box for found in boxes] == [(0, 0, 100, 100)] * 2 + [(60, 0, 100, 100)]
+    assert [found.origin for found in boxes] == ["detected", "tracked", "detected"]
+    for _ in range(PATIENCE):
+        assert track(source(), IMAGE) == Found((60, 0, 100, 100), "tracked")
+    for _ in range(2):
+        with pytest.raises(NoHandError):
+            track(source(), IMAGE)

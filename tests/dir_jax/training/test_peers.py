@@ -1,0 +1,137 @@
+"""A process that is lost ends the others with a plain message instead of a hang."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dir_jax.training import peers
+from dir_jax.training.exits import FAILED, STOPPED
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+# train.py itself, but for the training: a sum over all processes, again and again.
+PROGRAM = """
+import os, sys, time
+import jax, numpy as np
+import train
+from dir_jax.training.devices import Parallel
+from dir_jax.training import (peers, run)
+
+def endless(config, workdir):
+    peers.connect(config)
+    parallel = Parallel(config.parallel.backend)
+    def add(state, batch):
+        mean = batch["x"].mean()
+        return state + (mean if parallel.axis_name is None else jax.lax.pmean(mean, "batch")), mean
+    step, state = parallel.step(add), parallel.replicate(np.float32(0))
+    with peers.lost_ones_end_the_run():
+        for number in range(10**6):
+            state, mean = step(state, parallel.shard({"x": np.ones(4, np.float32)}))
+            assert float(mean) == 1
+            if number == 3:
+                print("ready", os.getpid(), flush=True)
+            time.sleep(0.02)
+
+run.train = endless
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+def start(process, port, backend, heartbeat=10):
+    settings = {
+        "backend": backend, "coordinator": f"127.0.0.1:{port}", "processes": 2, "process": process,
+        "heartbeat_seconds": heartbeat,
+    }  # fmt: skip
+    arguments = [f"--config.parallel.{name}={value}" for name, value in settings.items()]
+    arguments = [f"--config={ROOT}/configs/smoke.py", "--workdir=unused", *arguments]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+    )  # fmt: skip
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def worker(child):
+    """The process that trains; `child` only watches over it."""
+    for line in child.stdout:
+        if line.startswith("ready"):
+            return int(line.split()[1])
+    raise AssertionError(f"ended with {child.wait()} before it was ready")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backend", "lost", "number"),
+    [("pmap", 1, signal.SIGKILL), ("jit", 0, signal.SIGSTOP)],  # gone; silent
+)
+def test_a_lost_process_ends_the_other_with_a_plain_last_line(backend, lost, number):
+    port = free_port()
+    children = [start(process, port, backend) for process in range(2)]
+    try:
+        workers = [worker(child) for child in children]
+        begin = time.monotonic()
+        os.kill(workers[lost], number)
+        output, _ = children[1 - lost].communicate(timeout=100)
+        assert time.monotonic() - begin < 60
+        assert children[1 - lost].returncode == FAILED
+        last = output.strip().splitlines()[-1]
+        assert last.startswith("error: another process of this run was lost")
+        assert "start the same command on all machines again" in last
+        if number == signal.SIGKILL:
+            output, _ = children[lost].communicate(timeout=30)
+            assert children[lost].returncode == FAILED
+            assert "error: this process was ended by SIGKILL" in output
+    finally:
+        for child in children:
+            child.kill()  # its worker dies with it, stopped or not
+            child.communicate()
+
+
+@pytest.mark.slow
+def test_who_never_comes_is_told(monkeypatch, capfd):
+    program = (
+        "import sys; from dir_jax.training import peers; from configs.base import get_config; "
+        "peers.JOIN_SECONDS = 3; config = get_config(); "
+        f"config.parallel.coordinator = '127.0.0.1:{free_port()}'; config.parallel.processes = 2\n"
+        "try: peers.connect(config)\n"
+        "except peers.RunError as error: sys.exit(f'error: {error}')"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    code = peers.watch_over([sys.executable, "-c", program])
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert code == FAILED
+    assert last.startswith("error: ") and "process" in last
+
+
+def test_signals_and_exit_codes_pass_through():
+    program = (
+        "import sys; from dir_jax.training.peers import watch_over; "
+        "sys.exit(watch_over([sys.executable, '-c', sys.argv[1]]))"
+    )
+    child = (
+        "import signal, sys, time\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: sys.exit({STOPPED}))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)"
+    )
+    watching = subprocess.Popen(
+        [sys.executable, "-c", program, child],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert watching.stdout.readline() == "ready\n"
+    watching.send_signal(signal.SIGTERM)
+    watching.communicate(timeout=30)
+    assert watching.returncode == STOPPED

@@ -1,0 +1,138 @@
+"""The optimiser against its formula, and states through checkpoints."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dir_jax.training.state import (
+    cosine_schedule,
+    create_train_state,
+    fill,
+    make_optimizer,
+    optimizer_state_dict,
+    restore_train_state,
+)
+from dir_jax.weights.checkpoints import Checkpoint, CheckpointError
+
+
+def test_schedule_is_half_a_cosine_to_zero():
+    schedule = cosine_schedule(3e-4, 1000)
+    steps = np.array([0, 250, 500, 750, 1000])
+    wanted = 3e-4 * 0.5 * (1 + np.cos(np.pi * steps / 1000))
+    np.testing.assert_allclose([float(schedule(s)) for s in steps], wanted, rtol=1e-5, atol=1e-10)
+
+
+def test_warm_up_rises_linearly_and_ends_at_zero():
+    schedule = cosine_schedule(1e-3, 100, warmup_steps=10)
+    assert float(schedule(5)) == pytest.approx(5e-4)
+    assert float(schedule(10)) == pytest.approx(1e-3)
+    assert float(schedule(100)) == pytest.approx(0, abs=1e-9)
+
+
+def test_adamw_follows_torchs_published_algorithm():
+    """torch.optim.AdamW's documentation, written out: decay first, by rate times weight decay."""
+    rng = np.random.default_rng(0)
+    rate, decay, b1, b2, eps = 1e-2, 0.01, 0.9, 0.999, 1e-8
+    with jax.enable_x64(True):
+        param = rng.normal(size=7)
+        optimizer = make_optimizer(lambda count: rate)
+        ours, state = jnp.asarray(param), None
+        state = optimizer.init(ours)
+        first, second = np.zeros(7), np.zeros(7)
+        for t in range(1, 6):
+            gradient = rng.normal(size=7)
+            updates, state = optimizer.update(jnp.asarray(gradient), state, ours)
+            ours = optax.apply_updates(ours, updates)
+            param = param - rate * decay * param
+            first = b1 * first + (1 - b1) * gradient
+            second = b2 * second + (1 - b2) * gradient**2
+            unbiased = (first / (1 - b1**t)) / (np.sqrt(second / (1 - b2**t)) + eps)
+            param = param - rate * unbiased
+        np.testing.assert_allclose(ours, param, rtol=1e-12)
+
+
+def test_adamw_is_optaxs_with_its_state():
+    rng = np.random.default_rng(3)
+    params = {"a": rng.normal(size=(5, 3)).astype(np.float32), "b": np.float32(0.3)}
+    schedule = cosine_schedule(1e-2, 20)
+    ours, theirs = make_optimizer(schedule), optax.adamw(schedule, weight_decay=0.01)
+    found = wanted = params
+    state, other = ours.init(params), theirs.init(params)
+    for _ in range(3):
+        gradients = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype("f"), params)
+        updates, state = jax.jit(ours.update)(gradients, state, found)
+        found = optax.apply_updates(found, updates)
+        updates, other = jax.jit(theirs.update)(gradients, other, wanted)
+        wanted = optax.apply_updates(wanted, updates)
+    assert jax.tree.structure(state) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves((found, state)), jax.tree.leaves((wanted, other)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="how a CPU's program lies in memory")
+def test_an_update_copies_no_training_state():
+    params = jnp.ones((256, 256))
+    optimizer = make_optimizer(cosine_schedule(1e-3, 10))
+
+    def update(params, state, gradients):
+        finite = jnp.isfinite(optax.global_norm(gradients))
+        updates, state = optimizer.update(gradients, state, params, finite=finite)
+        return jnp.where(finite, optax.apply_updates(params, updates), params), state
+
+    arguments = params, optimizer.init(params), params
+    compiled = jax.jit(update, donate_argnums=(0, 1)).lower(*arguments).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < params.nbytes / 4
+
+
+@pytest.fixture
+def optimizer():
+    return make_optimizer(cosine_schedule(1e-3, 10))
+
+
+@pytest.fixture
+def state(optimizer):
+    rng = np.random.default_rng(1)
+    params = {"a": {"kernel": jnp.asarray(rng.normal(size=(3, 2)), jnp.float32)}}
+    state = create_train_state({"params": params, "batch_stats": {}}, optimizer)
+    updates, opt_state = optimizer.update(params, state.opt_state, params)
+    return state.replace(
+        step=state.step + 4,
+        skipped=state.skipped + 1,
+        params=optax.apply_updates(params, updates),
+        opt_state=opt_state,
+    )
+
+
+def as_checkpoint(state):
+    state = jax.device_get(state)
+    return Checkpoint(int(state.step), state.variables, optimizer_state_dict(state), {})
+
+
+def test_a_state_comes_back_to_the_bit(state, optimizer):
+    template = jax.eval_shape(lambda: state)
+    found = restore_train_state(template, as_checkpoint(state))
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    for new, old in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
+        assert new.dtype == old.dtype
+        np.testing.assert_array_equal(new, old)
+
+
+def test_another_model_is_refused_by_name(state):
+    checkpoint = as_checkpoint(state)
+    kernel = checkpoint.variables["params"]["a"].pop("kernel")
+    checkpoint.variables["params"]["a"]["bias"] = kernel
+    with pytest.raises(CheckpointError, match=r"a/kernel is missing; a/bias is left over"):
+        restore_train_state(state, checkpoint)
+
+
+def test_another_width_is_refused_by_shape(state):
+    with pytest.raises(CheckpointError, match=r"kernel has shape \(2, 2\), wanted \(3, 2\)"):
+        fill(state.params, {"a": {"kernel": np.zeros((2, 2))}}, "params")
+
+
+def test_a_converted_model_cannot_be_gone_on_with(state):
+    checkpoint = as_checkpoint(state)._replace(optimizer=None)
+    with pytest.raises(CheckpointError, match=r"train\.initial_checkpoint"):
+        restore_train_state(state, checkpoint)

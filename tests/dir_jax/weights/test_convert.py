@@ -1,0 +1,184 @@
+"""Weights there and back, strictly, and weight files that cannot be trusted."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+
+import dir_jax
+from dir_jax import convert
+from dir_jax.models.config import TINY
+from dir_jax.weights.table import UNUSED, encoder_entries, is_unused, table
+from dir_jax.weights.torch_files import WeightsError, read_state_dict, write_state_dict
+from tests.dir_jax import reference, torch_zip
+from tests.golden import pseudo_weights
+
+
+@pytest.fixture(scope="module")
+def model():
+    return dir_jax.create_model(TINY, reference.hands())
+
+
+@pytest.fixture(scope="module")
+def variables(model):
+    generator = np.random.default_rng(0)
+    shapes = convert.variable_shapes(model)
+    flat = {path: generator.normal(size=s.shape).astype(np.float32) for path, s in shapes.items()}
+    return convert.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _assert_same(first, second):
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    for ours, theirs in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_there_and_back_is_exact_to_the_bit(model, variables):
+    state = dir_jax.torch_from_variables(variables, model)
+    _assert_same(dir_jax.variables_from_torch(state, model), variables)
+
+
+def test_the_full_state_dict_is_used_exactly_once():
+    state = pseudo_weights.pseudo_state_dict(salt=4)
+    model = reference.model()
+    back = dir_jax.torch_from_variables(dir_jax.variables_from_torch(state, model), model)
+    unused = {name for name in state if is_unused(name)}
+    assert back.keys() == state.keys() - unused
+    for name, value in back.items():
+        np.testing.assert_array_equal(value, state[name])
+    kinds = {next(p for p in UNUSED if convert.is_unused(n) and _matches(n, p)) for n in unused}
+    assert kinds == {"backbone.fc.*", "*.interaction.STEblocks.0.*", "*.num_batches_tracked"}
+
+
+def _matches(name, pattern):
+    import fnmatch
+
+    return fnmatch.fnmatchcase(name, pattern)
+
+
+def test_every_wrong_tensor_is_named(model, variables):
+    state = dir_jax.torch_from_variables(variables, model)
+    with pytest.raises(WeightsError, match=r"backbone.conv1.weight is missing"):
+        dir_jax.variables_from_torch(
+            {n: v for n, v in state.items() if n != "backbone.conv1.weight"}, model
+        )
+    with pytest.raises(WeightsError, match=r"tensors nobody expects: extra.weight \(3,\)"):
+        dir_jax.variables_from_torch({**state, "extra.weight": np.zeros(3)}, model)
+    bad = {**state, "decoder.seg.3.bias": np.zeros(4, np.float32)}
+    with pytest.raises(WeightsError, match=r"decoder.seg.3.bias has shape \(4,\), wanted \(3,\)"):
+        dir_jax.variables_from_torch(bad, model)
+    name = "init_regressor.mano_left.weight"
+    with pytest.raises(WeightsError, match=name):
+        dir_jax.variables_from_torch({**state, name: state[name].T}, model)
+
+
+def test_every_wrong_variable_is_named(model, variables):
+    params = {n: v for n, v in variables["params"].items() if n != "dense"}
+    with pytest.raises(WeightsError, match=r"params/dense/conv1/conv/bias is missing"):
+        dir_jax.torch_from_variables({**variables, "params": params}, model)
+    with pytest.raises(WeightsError, match="params/more is not part of the model"):
+        more = {**variables["params"], "more": np.zeros(2)}
+        dir_jax.torch_from_variables({**variables, "params": more}, model)
+
+
+def test_other_architectures_are_refused():
+    model = dir_jax.create_model({**TINY, "planes": "joint"}, reference.hands())
+    with pytest.raises(ValueError, match=r"model\.planes is 'joint'; the released PyTorch code"):
+        dir_jax.variables_from_torch({}, model)
+
+
+@pytest.mark.parametrize("wrap", ["net", "state_dict", None])
+def test_pth_files_are_read_without_torch(tmp_path, wrap):
+    state = {
+        "module.a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "b.num_batches_tracked": np.array(7),
+    }
+    torch_zip.save(tmp_path / "w.pth", state, wrap)
+    found = read_state_dict(tmp_path / "w.pth")
+    assert found.keys() == {"a.weight", "b.num_batches_tracked"}
+    np.testing.assert_array_equal(found["a.weight"], state["module.a.weight"])
+    assert found["b.num_batches_tracked"] == 7
+
+
+def test_safetensors_there_and_back(tmp_path):
+    state = {"a": np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)}
+    write_state_dict(tmp_path / "w.safetensors", state)
+    np.testing.assert_array_equal(read_state_dict(tmp_path / "w.safetensors")["a"], state["a"])
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+class _Hostile:
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return open, (self.marker, "w")
+
+
+def test_a_hostile_pth_runs_nothing(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"net": _Hostile(tmp_path / "ran")}))
+    with pytest.raises(WeightsError, match=r"io\.open"):
+        read_state_dict(tmp_path / "w.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "not in PyTorch's zip format|cannot be read"), (b"PK\x03\x04cut", "zip format|read")],
+)
+def test_damaged_files_are_named(tmp_path, content, message):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=message):
+        read_state_dict(tmp_path / "w.pth")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(WeightsError, match="no such file"):
+        read_state_dict(tmp_path / "none.pth")
+
+
+def test_imagenet_weights_fill_the_encoder_only(tmp_path, model, variables):
+    shapes = convert.variable_shapes(model)
+    generator = np.random.default_rng(1)
+    state = {}
+    for entry in encoder_entries(model.config, ""):
+        value = generator.normal(size=shapes[entry.path].shape).astype(np.float32)
+        state[entry.sources[0]] = entry.to_torch(value)[0]
+    state["fc.weight"] = np.zeros((1000, 4), np.float32)  # torchvision's classes, not wanted
+    torch_zip.save(tmp_path / "resnet.pth", state, wrap=None)
+    found = convert.load_imagenet_encoder(tmp_path / "resnet.pth", variables, model)
+    stem = found["params"]["encoder"]["stem"]["conv"]["kernel"]
+    np.testing.assert_array_equal(stem, state["conv1.weight"].transpose(2, 3, 1, 0))
+    _assert_same(found["params"]["stage1"], variables["params"]["stage1"])
+    assert len({e.path for e in table(model.config)}) == len(shapes)
+
+
+def test_the_command_there_and_back(tmp_path, capsys):
+    """A full synthetic checkpoint through the command line, both ways."""
+    state = pseudo_weights.pseudo_state_dict()
+    torch_zip.save(tmp_path / "DIR.pth", state)
+    folder, back = tmp_path / "converted", tmp_path / "back.safetensors"
+    command = ["--torch_checkpoint", str(tmp_path / "DIR.pth"), "--output", str(folder)]
+    assert convert.main(command) == 0
+    assert "90,411,059 weights" in capsys.readouterr().out
+    assert convert.main(command) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert convert.main(["--checkpoint", str(folder), "--to_torch", str(back)]) == 0
+    found = read_state_dict(back)
+    assert found.keys() == {n for n in state if not is_unused(n)}
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, state[name])
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    output = str(tmp_path / "out")
+    assert convert.main(["--torch_checkpoint", str(tmp_path / "no.pth"), "--output", output]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1
+    assert not (tmp_path / "out").exists()
