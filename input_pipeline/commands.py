@@ -1,0 +1,95 @@
+"""How every command of this project ends: in one plain line, with a status that says which way.
+
+| status | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | failed, though the input was good: a disk without room, a device that gave up |
+| 2 | bad input: the line says what came, what was wanted and what to do |
+| 70 | a fault of this program: the line names a file with the traceback (`--traceback` prints it) |
+| 130 | stopped by Ctrl-C |
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+
+FAILED, BAD_INPUT, FAULT, STOPPED = 1, 2, 70, 130
+TRACEBACK = "--traceback"
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+def command(main: Callable[[list[str]], int]) -> Main:
+    """Makes a command of a function that takes arguments and returns an exit status.
+
+    Bad input is a `ValueError` or an `OSError`; every other exception is a fault of this program.
+
+    Args:
+      main: called with the arguments after the program's name, `--traceback` taken out.
+    """
+
+    @functools.wraps(main)
+    def guarded(arguments: Sequence[str] | None = None) -> int:
+        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        show = TRACEBACK in arguments
+        arguments = [argument for argument in arguments if argument != TRACEBACK]
+        try:
+            return main(arguments)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            return STOPPED
+        except Exception as error:
+            if show:
+                traceback.print_exc()
+            return report(error)
+
+    return guarded
+
+
+def report(error: BaseException) -> int:
+    """Says in one line on standard error what ended a command; returns its exit status."""
+    status = status_of(error)
+    line = f"error: {one_line(error)}"
+    if status == FAULT:
+        line = (
+            f"error: a fault of this program, please report it ({type(error).__name__}: "
+            f"{one_line(error)}); its traceback is in {_write_traceback(error)}"
+        )
+    print(line, file=sys.stderr, flush=True)
+    return status
+
+
+def status_of(error: BaseException) -> int:
+    """The exit status for an exception that ends a command."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FAILED
+    if isinstance(error, MemoryError) or type(error).__name__ == "JaxRuntimeError":
+        return FAILED
+    return BAD_INPUT if isinstance(error, ValueError | OSError) else FAULT
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message without line breaks; a device's own report by its first line."""
+    if type(error).__name__ == "JaxRuntimeError":
+        return f"the device gave up: {str(error).splitlines()[0]}"
+    if isinstance(error, OSError) and error.strerror:
+        names = " -> ".join(str(n) for n in (error.filename, error.filename2) if n is not None)
+        return f"{names}: {error.strerror}" if names else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _write_traceback(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error))
+    try:
+        handle, path = tempfile.mkstemp(prefix="dir_jax_fault_", suffix=".txt")
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+    except OSError:
+        return "no file (none could be written)"
+    return path

@@ -1,0 +1,72 @@
+"""Commands end in one line, with a status that says which way."""
+
+import errno
+import os
+import pathlib
+import re
+
+import pytest
+
+from input_pipeline.commands import command
+
+
+def ending(error: BaseException, capsys, *arguments: str):
+    """Status and standard error of a command that ends with this exception."""
+
+    @command
+    def main(arguments):
+        raise error
+
+    status = main(list(arguments))
+    return status, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error, status, line",
+    [
+        (ValueError("three\nlines\n came"), 2, "error: three lines came\n"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "x.jpg"),
+            2,
+            "error: x.jpg: No such file\n",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "y"),
+            1,
+            "error: y: No space left on device\n",
+        ),
+        (OSError("plain words"), 2, "error: plain words\n"),
+        (OSError(errno.EXDEV, "crosses", "a", None, "b"), 2, "error: a -> b: crosses\n"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+    ],
+)
+def test_what_ends_a_command_is_one_line(error, status, line, capsys):
+    assert ending(error, capsys) == (status, line)
+
+
+def test_a_fault_of_our_own_names_the_file_with_its_traceback(capsys):
+    status, said = ending(KeyError("weight"), capsys)
+    assert status == 70
+    assert said.count("\n") == 1 and "Traceback" not in said
+    path = pathlib.Path(re.search(r"in (\S+)$", said).group(1))
+    text = path.read_text()
+    os.unlink(path)
+    assert "Traceback" in text and "KeyError: 'weight'" in text
+
+
+def test_traceback_prints_it(capsys):
+    status, said = ending(ValueError("bad"), capsys, "--traceback")
+    assert status == 2
+    assert "Traceback" in said and said.endswith("error: bad\n")
+
+
+def test_arguments_reach_the_command_without_the_switch():
+    seen = []
+
+    @command
+    def main(arguments):
+        seen.extend(arguments)
+        return 0
+
+    assert main(["--a", "--traceback", "b"]) == 0
+    assert seen == ["--a", "b"]
