@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import jax
+import numpy as np
 from flax import struct
+
+from dir_jax.models.constants import LENGTH_SCALE
 
 
 @struct.dataclass
@@ -26,6 +29,26 @@ class Stage:
     vertices_xyz: jax.Array
     joints_uv: jax.Array
     vertices_uv: jax.Array
+
+
+def offset_metres(stage: Stage) -> np.ndarray:
+    """The predicted vector (..., 3) from the left wrist to the right one, metres."""
+    return np.asarray(stage.offset) * LENGTH_SCALE
+
+
+def one_space(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
+    """Both hands in one space, its origin at the left wrist.
+
+    Args:
+      stage: an estimate, numpy, with or without batch axis.
+
+    Returns:
+      vertices (..., 2, 778, 3) and joints (..., 2, 21, 3), metres, camera axes.
+    """
+    offset = offset_metres(stage)
+    place = np.stack([np.zeros_like(offset), offset], axis=-2)[..., None, :]
+    place = place - np.asarray(stage.joints_xyz)[..., :1, :]
+    return np.asarray(stage.vertices_xyz) + place, np.asarray(stage.joints_xyz) + place
 
 
 @struct.dataclass

@@ -17,13 +17,12 @@ from dir_jax.evaluation.sheets import Examples, chosen_samples
 from dir_jax.evaluation.table import identity_row
 from dir_jax.losses.targets import pose_batch
 from dir_jax.models.constants import IMAGE_SIZE, LENGTH_SCALE
-from dir_jax.models.types import Stage
+from dir_jax.models.types import Stage, one_space
 from dir_jax.pictures.drawing import PAPER, draw_meshes
 from dir_jax.pictures.pages.hands3d import StageMesh
 from dir_jax.pictures.pages.run_record import stage_name
 from dir_jax.pictures.pages.sample_pager import Sample, SamplePicture
 from dir_jax.pictures.skeleton import SKELETON_FACES, skeleton_mesh
-from dir_jax.prediction.predictor import one_space
 from input_pipeline.crop import project
 from mano_jax import HandPair
 from mano_jax.constants import SIDES

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import jax
 
-from dir_jax.pictures.pages.viewer import write_viewer
 from dir_jax.prediction.box_finding import Finder, annotated, detected, given, whole_photo
 from dir_jax.prediction.boxes import FORMATS, BoxFile, parse_box
 from dir_jax.prediction.inputs import Source, find_sources
 from dir_jax.prediction.outputs import KINDS, write_result
+from dir_jax.prediction.page import write_viewer
 from dir_jax.prediction.photos import PhotoError
 from dir_jax.prediction.predictor import Predictor
 from dir_jax.prediction.run import Clock, Run, Writer

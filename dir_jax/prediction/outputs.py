@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dir_jax.models.types import one_space
 from dir_jax.pictures.drawing import (
     caption,
     contact_sheet,
@@ -19,7 +20,7 @@ from dir_jax.pictures.drawing import (
     view_extent,
 )
 from dir_jax.prediction.meshes import write_glb, write_obj, write_parameters
-from dir_jax.prediction.predictor import Reconstruction, draw_overlay, one_space
+from dir_jax.prediction.predictor import Reconstruction, draw_overlay
 from dir_jax.prediction.result import Result
 
 VIEW_SIZE = 512

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from dir_jax.models.constants import IMAGE_SIZE, LENGTH_SCALE
+from dir_jax.models.constants import IMAGE_SIZE
 from dir_jax.models.forward import estimate
-from dir_jax.models.types import Stage
+from dir_jax.models.types import Stage, offset_metres, one_space
 from dir_jax.pictures.drawing import draw_meshes
 from dir_jax.prediction.photos import Photo
 from dir_jax.weights.loading import Loaded
@@ -40,25 +40,6 @@ class Reconstruction(NamedTuple):
     def joints_px(self, stage: int = -1) -> np.ndarray:
         """(2, 21, 2) pixels of the photo."""
         return self.photo.to_photo_px(self.stages[stage].joints_uv)
-
-
-def offset_metres(stage: Stage) -> np.ndarray:
-    """The predicted vector (..., 3) from the left wrist to the right one, metres."""
-    return np.asarray(stage.offset) * LENGTH_SCALE
-
-
-def one_space(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
-    """Both hands of one sample in one space, its origin at the left wrist.
-
-    Args:
-      stage: an estimate without batch axis, numpy.
-
-    Returns:
-      vertices (2, 778, 3) and joints (2, 21, 3), metres, camera axes.
-    """
-    place = np.stack([np.zeros(3), offset_metres(stage)])[:, None]
-    place = place - np.asarray(stage.joints_xyz)[:, :1]
-    return stage.vertices_xyz + place, stage.joints_xyz + place
 
 
 class Predictor:

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 
 from dir_jax.models.constants import CAMERA_SCALE, CAMERA_TRANSLATION
+from dir_jax.models.types import offset_metres, one_space
 from dir_jax.prediction.photos import Photo
-from dir_jax.prediction.predictor import Reconstruction, offset_metres, one_space
+from dir_jax.prediction.predictor import Reconstruction
 from dir_jax.weights.loading import Loaded
 from mano_jax import HandPair
 from mano_jax.constants import SIDES

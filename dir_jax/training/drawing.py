@@ -9,6 +9,7 @@ import numpy as np
 
 from dir_jax.losses.targets import pose_batch
 from dir_jax.models.constants import IMAGE_SIZE
+from dir_jax.models.types import one_space
 from dir_jax.pictures.drawing import (
     HAND_COLOURS,
     caption,
@@ -19,7 +20,6 @@ from dir_jax.pictures.drawing import (
     view_extent,
 )
 from dir_jax.prediction.meshes import UPRIGHT
-from dir_jax.prediction.predictor import one_space
 from input_pipeline.crop import project
 from mano_jax import HandPair
 from mano_jax.constants import SIDES

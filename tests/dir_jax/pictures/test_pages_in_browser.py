@@ -3,7 +3,7 @@ import pytest
 
 from dir_jax.pictures.pages.curves import Curve, curves_figure
 from dir_jax.pictures.pages.page import Section, write_page
-from dir_jax.pictures.pages.viewer import viewer_html
+from dir_jax.prediction.page import viewer_html
 from tests.dir_jax.browser import (
     errors,
     find,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,12 +15,10 @@ from dir_jax.pictures.pages.hands3d import StageMesh, hands_figure
 from dir_jax.pictures.pages.images import data_uri, grid, picture
 from dir_jax.pictures.pages.page import Html, Section, element, join, page_html
 from dir_jax.pictures.pages.run_record import stage_name
+from dir_jax.prediction.photos import Photo
+from dir_jax.prediction.result import Result
 from input_pipeline.crop import crop_affine
 from input_pipeline.files import write_bytes
-
-if TYPE_CHECKING:
-    from dir_jax.prediction.photos import Photo
-    from dir_jax.prediction.result import Result
 
 VIEW_SIZE = 640
 """Side of the pictures of the crop, pixels."""

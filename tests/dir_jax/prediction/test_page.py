@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dir_jax.pictures.pages.viewer import viewer_html, write_viewer
+from dir_jax.prediction.page import viewer_html, write_viewer
 from tests.dir_jax.hand_results import known_result
 
 
