@@ -6,13 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from dir_jax.evaluation.metrics import PROTOCOLS
+from dir_jax.models.forward import estimate_all
 from dir_jax.models.types import Stage
 from dir_jax.pictures.drawing import caption, contact_sheet, save_png
-from dir_jax.prediction.predictor import Predictor
 from dir_jax.training.drawing import comparison_picture
 from dir_jax.weights.loading import Loaded
 from input_pipeline.files import whole_file
@@ -114,12 +113,7 @@ def look_at(
       batch_size: images at a time; that of the evaluation is compiled already.
     """
     batch = read_examples(data_dir, split, indices, config)
-    predictor = Predictor(loaded, batch_size)
-    parts = [
-        predictor.crops(batch["image"][start : start + batch_size])
-        for start in range(0, len(indices), batch_size)
-    ]
-    stages = jax.tree.map(lambda *values: np.concatenate(values), *parts)
+    stages = estimate_all(loaded.model, loaded.variables, batch["image"], batch_size)
     return Examples(split, list(indices), batch, stages)
 
 

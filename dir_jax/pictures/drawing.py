@@ -30,6 +30,9 @@ VIEWS = {
 """Rows: what is right, down and away in the picture. "side" looks from the photo's right (the
 photo's camera is on the left), "top" from above (the photo's camera is below)."""
 
+UPRIGHT = np.diag([1.0, -1.0, -1.0, 1.0])
+"""From camera axes (y down, z away) to those of 3D viewers and glTF (y up, z to the viewer)."""
+
 _DISTANCE = 1.0
 """Metres from the imagined camera to the nearest vertex; any positive number draws the same."""
 

@@ -12,12 +12,9 @@ import numpy as np
 
 import mano_jax
 from dir_jax.models import constants
-from dir_jax.pictures.drawing import HAND_COLOURS
+from dir_jax.pictures.drawing import HAND_COLOURS, UPRIGHT
 from input_pipeline.files import write_bytes, write_json
 from mano_jax.constants import JOINT_NAMES, SIDES
-
-UPRIGHT = np.diag([1.0, -1.0, -1.0, 1.0])
-"""From camera axes (y down, z away) to glTF's (y up, z towards the viewer)."""
 
 UNITS = {
     "global_orient": "rotation matrix, camera axes (x right, y down, z away from the camera)",

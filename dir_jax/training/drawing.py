@@ -12,6 +12,7 @@ from dir_jax.models.constants import IMAGE_SIZE
 from dir_jax.models.types import one_space
 from dir_jax.pictures.drawing import (
     HAND_COLOURS,
+    UPRIGHT,
     caption,
     contact_sheet,
     draw_meshes,
@@ -19,7 +20,6 @@ from dir_jax.pictures.drawing import (
     to_uint8,
     view_extent,
 )
-from dir_jax.prediction.meshes import UPRIGHT
 from input_pipeline.crop import project
 from mano_jax import HandPair
 from mano_jax.constants import SIDES

@@ -12,7 +12,7 @@ import trimesh
 import mano_jax
 from dir_jax import create_model
 from dir_jax.models.config import TINY
-from dir_jax.models.types import Stage
+from dir_jax.models.types import Stage, one_space
 from dir_jax.prediction import (
     command as predict_command,
 )
@@ -66,7 +66,7 @@ def known(hands):
 
 
 def test_one_space_puts_the_right_wrist_at_the_offset(known):
-    vertices, joints = prediction.one_space(known.stages[0])
+    vertices, joints = one_space(known.stages[0])
     np.testing.assert_allclose(joints[0, 0], 0, atol=1e-7)
     np.testing.assert_allclose(joints[1, 0], 0.15 * np.array([0.6, 0.2, -0.3]), atol=1e-6)
     np.testing.assert_allclose(
@@ -80,7 +80,7 @@ def test_one_space_does_not_depend_on_the_models_root(known):
     other = dataclasses.replace(
         stage, joints_xyz=stage.joints_xyz - knuckle, vertices_xyz=stage.vertices_xyz - knuckle
     )
-    for a, b in zip(prediction.one_space(stage), prediction.one_space(other), strict=True):
+    for a, b in zip(one_space(stage), prediction.one_space(other), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
@@ -119,7 +119,7 @@ def test_files_agree_with_each_other(known, hands, tmp_path):
     result = result_of("x", known, loaded_with(hands))
     paths = prediction_files.write_result(tmp_path, result)
     assert sorted(p.name for p in paths) == sorted(p.name for p in tmp_path.iterdir())
-    vertices, joints = prediction.one_space(known.stages[0])
+    vertices, joints = one_space(known.stages[0])
     scene = trimesh.load(tmp_path / "x.glb")
     for index, side in enumerate(("left", "right")):
         mesh = scene.geometry[f"{side}_hand"]
@@ -292,7 +292,7 @@ def test_bad_commands_get_one_line(options, message, capsys):
 def test_obj_and_glb_are_whole_or_absent(known, hands, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    vertices, _ = prediction.one_space(known.stages[0])
+    vertices, _ = one_space(known.stages[0])
     with pytest.raises(OSError):
         export_mesh.write_obj(blocked / "x.obj", vertices, [hands.left.faces, hands.right.faces])
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
