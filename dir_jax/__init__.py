@@ -1,9 +1,31 @@
-"""Decoupled Iterative Refinement of two interacting hands, in JAX."""
+"""Decoupled Iterative Refinement of two interacting hands, in JAX.
 
-from dir_jax.convert import torch_from_variables, variables_from_torch
-from dir_jax.losses.terms import loss_terms
-from dir_jax.models.network import create_model
-from dir_jax.models.types import Output, Stage, Targets
+The names below are imported when they are first used, so that a command does not wait for what it
+does not need.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dir_jax.convert import torch_from_variables, variables_from_torch
+    from dir_jax.losses.terms import loss_terms
+    from dir_jax.models.network import create_model
+    from dir_jax.models.types import Output, Stage, Targets
+
+__version__ = "0.2.0"
+
+_HOMES = {
+    "Output": "dir_jax.models.types",
+    "Stage": "dir_jax.models.types",
+    "Targets": "dir_jax.models.types",
+    "create_model": "dir_jax.models.network",
+    "loss_terms": "dir_jax.losses.terms",
+    "torch_from_variables": "dir_jax.convert",
+    "variables_from_torch": "dir_jax.convert",
+}
 
 __all__ = [
     "Output",
@@ -14,3 +36,13 @@ __all__ = [
     "torch_from_variables",
     "variables_from_torch",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dir_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -22,6 +22,13 @@ from collections.abc import Callable, Sequence
 FAILED, BAD_INPUT, FAULT, STOPPED = 1, 2, 70, 130
 TRACEBACK = "--traceback"
 
+EXTRAS = {
+    "train": "tensorflow tensorflow_datasets array_record orbax optax tensorboardX",
+    "pages": "plotly",
+    "reference": "torch smplx einops",
+}
+"""Optional parts of the installation (pyproject.toml), each with the modules it brings."""
+
 Main = Callable[[Sequence[str] | None], int]
 
 
@@ -71,6 +78,8 @@ def status_of(error: BaseException) -> int:
         return FAILED
     if isinstance(error, MemoryError) or type(error).__name__ == "JaxRuntimeError":
         return FAILED
+    if isinstance(error, ModuleNotFoundError) and extra_of(error.name or ""):
+        return BAD_INPUT
     return BAD_INPUT if isinstance(error, ValueError | OSError) else FAULT
 
 
@@ -81,7 +90,15 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         names = " -> ".join(str(n) for n in (error.filename, error.filename2) if n is not None)
         return f"{names}: {error.strerror}" if names else error.strerror
+    if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name or "")):
+        return f'this needs {error.name}, which is not installed: pip install "dir-jax[{extra}]"'
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def extra_of(module: str) -> str | None:
+    """The optional part of the installation that brings a module; None if none does."""
+    top = module.split(".")[0]
+    return next((extra for extra, names in EXTRAS.items() if top in names.split()), None)
 
 
 def _write_traceback(error: BaseException) -> str:

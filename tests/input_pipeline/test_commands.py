@@ -70,3 +70,13 @@ def test_arguments_reach_the_command_without_the_switch():
 
     assert main(["--a", "--traceback", "b"]) == 0
     assert seen == ["--a", "b"]
+
+
+def test_an_optional_package_that_is_missing_is_named_with_the_extra_that_brings_it(capsys):
+    missing = ModuleNotFoundError("No module named 'plotly.io'", name="plotly.io")
+    status, said = ending(missing, capsys)
+    assert status == 2
+    assert said == (
+        'error: this needs plotly.io, which is not installed: pip install "dir-jax[pages]"\n'
+    )
+    assert ending(ModuleNotFoundError("No module named 'nowhere'", name="nowhere"), capsys)[0] == 70
