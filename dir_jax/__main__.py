@@ -1,7 +1,7 @@
 """All commands under one name: `dir-jax COMMAND ...`, or `python -m dir_jax COMMAND ...`.
 
-`dir-jax predict ...` is `python predict.py ...`, and so on. A command's module is imported when it is
-called, so that none pays for what another needs.
+`dir-jax predict ...` is `python predict.py ...`, and so on. A command's module is imported when it
+is called, so that none pays for what another needs.
 """
 
 from __future__ import annotations
