@@ -17,8 +17,8 @@ from tqdm import tqdm
 from input_pipeline.frames import Frame, HandFit, wanted_hands
 from input_pipeline.troubles import FrameTrouble, Trouble
 from mano_jax import HandPair
-from mano_jax.arrays_file import ArraysFileError, read_npz, write_npz
 from mano_jax.constants import JOINTS, SIDES
+from mano_jax.load import ArraysFileError, read_npz, write_npz
 
 # Fewer joints leave too much to guess.
 MIN_JOINTS = 16

@@ -4,10 +4,9 @@ Needs jax and numpy only. Metres and radians throughout; joints in the order wri
 of thumb, index, middle, ring and pinky.
 """
 
-from mano_jax.assets import hand_from_arrays, load_hand, load_pair, open_hands, save_npz
-from mano_jax.fitting import Fit, fit
-from mano_jax.fitting_terms import FitTuning
+from mano_jax.fitting import Fit, FitTuning, fit
 from mano_jax.hand import Hand, HandError, HandPair
+from mano_jax.load import hand_from_arrays, load_pair, open_hands, save_npz
 from mano_jax.rotations import (
     axis_angle_from_matrix,
     matrix_from_6d,
@@ -37,7 +36,6 @@ __all__ = [
     "fit",
     "hand_from_arrays",
     "joints_from_vertices",
-    "load_hand",
     "load_pair",
     "matrix_from_6d",
     "matrix_from_6d_robust",

@@ -2,29 +2,38 @@
 
 A pickle is a program: it names functions and calls them. Here every name is looked up in a short
 list, and even the names on the list never reach the real thing. Each call or object in the file
-becomes an inert `Recorded` value that remembers its name, arguments and state; `pickle_values`
-then makes numpy arrays out of those by itself, checking every size against the bytes present.
+becomes an inert `Recorded` value that remembers its name, arguments and state; `Values` then makes
+numpy arrays out of those by itself, checking every size against the bytes present.
 
 Before that, the file's instructions are read without executing them, so that a forbidden name, an
 instruction no data file needs or an absurd length is refused while nothing has happened yet.
+
+The formats: numpy's `ndarray.__reduce__` and `dtype.__reduce__`; scipy's `csc_matrix` attributes
+(data, indices, indptr, _shape); chumpy's `Ch` (array x) and `Select` (a, idxs, preferred_shape:
+the value is a.ravel()[idxs].reshape(preferred_shape)). Readers of other files give a list of names
+and a subclass of `Values` of their own, as `dir_jax.weights.torch_files` does for PyTorch's.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import pathlib
 import pickle
 import pickletools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mano_jax.pickle_values import BadValueError, Recorded, Values
+import numpy as np
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
 
-NUMPY_ONLY = {
+Names = Mapping[tuple[str, str], str]
+"""(module, name) that a pickle may name, to the kind of value it stands for."""
+
+NUMPY_ONLY: Names = {
     **{(module, "_reconstruct"): "ndarray" for module in _MULTIARRAY},
     **{(module, "scalar"): "scalar" for module in _MULTIARRAY},
     **{(module, "_frombuffer"): "frombuffer" for module in _NUMERIC},
@@ -36,7 +45,7 @@ NUMPY_ONLY = {
 }
 """What pickled dicts, lists, numbers, strings and plain numpy arrays name, any protocol."""
 
-OFFICIAL_MANO = {
+OFFICIAL_MANO: Names = {
     **NUMPY_ONLY,
     ("chumpy.ch", "Ch"): "chumpy",
     ("chumpy.reordering", "Select"): "select",
@@ -51,7 +60,7 @@ OFFICIAL_MANO = {
 }
 """What MANO_LEFT.pkl and MANO_RIGHT.pkl name (Python 2, with chumpy and scipy of 2017)."""
 
-_FORBIDDEN = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
+_FORBIDDEN = {"PERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 """Instructions that reach outside the file."""
 
 _FRAME_BYTES = 9
@@ -60,17 +69,29 @@ _FRAME_BYTES = 9
 _INSTRUCTIONS = 1_000_000
 """Most instructions in a file; official ones have some hundreds."""
 
-_DAMAGE = (
-    *(pickle.UnpicklingError, BadValueError, ValueError, TypeError, KeyError, IndexError, EOFError),
-    *(AttributeError, OverflowError, MemoryError, RecursionError, SyntaxError, AssertionError),
-)
+_DEPTH = 40
+"""Deepest nesting of values."""
+
+_DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
+_UNFINISHED = object()
 
 
 class UnpickleError(ValueError):
     """A pickle that is damaged, or that names something outside the list of expected names."""
 
 
-def _check_name(module: str, name: str, allow: dict[tuple[str, str], str]) -> str:
+class BadValueError(ValueError):
+    """Something in a pickle is not what it should be."""
+
+
+DAMAGE = (
+    *(pickle.UnpicklingError, BadValueError, ValueError, TypeError, KeyError, IndexError, EOFError),
+    *(AttributeError, OverflowError, MemoryError, RecursionError, SyntaxError, AssertionError),
+)
+"""Every error that reading a damaged pickle can end in."""
+
+
+def _check_name(module: str, name: str, allow: Names) -> str:
     if (module, name) not in allow:
         called = ascii(f"{module}.{name}"[:100])[1:-1]
         raise BadValueError(
@@ -79,9 +100,8 @@ def _check_name(module: str, name: str, allow: dict[tuple[str, str], str]) -> st
     return allow[module, name]
 
 
-def _instructions(data: bytes) -> Iterator[tuple[str, Any, int]]:
+def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any, int]]:
     """Name, argument and position of each; `pickletools.genops`, but for strings beyond ASCII."""
-    stream = io.BytesIO(data)
     name = ""
     while name != "STOP":
         position = stream.tell()
@@ -97,18 +117,22 @@ def _instructions(data: bytes) -> Iterator[tuple[str, Any, int]]:
             yield name, argument.reader(stream) if argument else None, position
 
 
-def _scan(data: bytes, allow: dict[tuple[str, str], str]) -> bytes:
+def _scan(data: bytes, start: int, allow: Names, ids: bool) -> tuple[bytes, int]:
     """Reads the instructions without executing them; raises on the first unacceptable one.
 
     Returns:
-      The same instructions without frames. Those only say how far to read ahead; where they are
-      wrong, Python's unpickler would skip bytes and so execute others than were looked at here.
+      The same instructions without frames, and where the pickle ends. Frames only say how far to
+      read ahead; where they are wrong, Python's unpickler would skip bytes and so execute others
+      than were looked at here.
     """
-    kept, frame_end = [], 0
-    for count, (instruction, argument, position) in enumerate(_instructions(data)):
+    stream = io.BytesIO(data)
+    stream.seek(start)
+    kept, frame_end = [], start
+    forbidden = _FORBIDDEN if ids else _FORBIDDEN | {"BINPERSID"}
+    for count, (instruction, argument, position) in enumerate(_instructions(stream)):
         if count > _INSTRUCTIONS:
             raise BadValueError(f"more than {_INSTRUCTIONS} instructions")
-        if instruction in _FORBIDDEN:
+        if instruction in forbidden:
             raise BadValueError(f"instruction {instruction} reaches outside the file")
         if instruction in ("GLOBAL", "INST"):
             module, _, name = argument.partition(" ")
@@ -120,43 +144,282 @@ def _scan(data: bytes, allow: dict[tuple[str, str], str]) -> bytes:
         elif instruction == "FRAME":
             kept.append(data[frame_end:position])
             frame_end = position + _FRAME_BYTES
-    return b"".join([*kept, data[frame_end:]])
+    end = stream.tell()
+    return b"".join([*kept, data[frame_end:end]]), end
+
+
+class Recorded:
+    """One call or object that a pickle describes: its kind, arguments and state, never acted on.
+
+    `__setstate__` is defined so that the unpickler hands every state over to it instead of setting
+    attributes; on the class itself the same call fails.
+    """
+
+    __slots__ = ("arguments", "state")
+    kind = ""
+
+    def __new__(cls, *arguments: Any) -> Recorded:
+        """Keeps the arguments, whatever they are."""
+        self = object.__new__(cls)
+        self.arguments = arguments
+        self.state = None
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class RecordedDict(Recorded):
+    """Of a kind whose entries a pickle sets one after the other."""
+
+    __slots__ = ("entries",)
+
+    def __new__(cls, *arguments: Any) -> RecordedDict:
+        """Keeps the arguments, whatever they are."""
+        self = super().__new__(cls, *arguments)
+        self.entries = {}
+        return self
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.entries[key] = value
 
 
 class _Unpickler(pickle.Unpickler):
     """Makes `Recorded` values of everything named."""
 
-    def __init__(self, data: bytes, allow: dict[tuple[str, str], str]):
+    def __init__(self, data: bytes, allow: Names, ids: list | None):
         super().__init__(io.BytesIO(data), encoding="latin1")
-        self._allow = allow
+        self._allow, self._ids = allow, ids
         self._classes: dict[str, type] = {}
 
     def find_class(self, module: str, name: str) -> type:
-        kind = _check_name(module, name, self._allow)
+        return self._class(_check_name(module, name, self._allow))
+
+    def persistent_load(self, pid: object) -> Recorded:
+        self._ids.append(pid)
+        return self._class("persistent_id")(pid)
+
+    def _class(self, kind: str) -> type:
         if kind not in self._classes:  # new ones for each file: nothing a file does to them stays
-            self._classes[kind] = type(kind, (Recorded,), {"__slots__": (), "kind": kind})
+            base = RecordedDict if kind == "ordered_dict" else Recorded
+            self._classes[kind] = type(kind, (base,), {"__slots__": (), "kind": kind})
         return self._classes[kind]
 
-    def persistent_load(self, pid: object) -> None:
-        raise BadValueError("a persistent id reaches outside the file")
+
+def _bytes(value: Any) -> bytes:
+    """Raw data: bytes, or a Python 2 string that was decoded as latin-1."""
+    if isinstance(value, str):
+        return value.encode("latin1")
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    raise BadValueError(f"raw data is a {type(value).__name__}")
 
 
-def _read(path: pathlib.Path, limit_bytes: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(limit_bytes + 1)
-    except OSError as error:
-        raise UnpickleError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(data) > limit_bytes:
-        raise UnpickleError(f"{path}: more than {limit_bytes} bytes; wanted a pickle below that")
-    return data
+def checked_shape(value: Any) -> tuple[int, ...]:
+    """A shape that numpy can have.
+
+    Raises:
+      BadValueError: it is none.
+    """
+    shape = value if isinstance(value, tuple | list) else (value,)
+    if len(shape) > 16 or not all(type(side) is int and 0 <= side < 2**40 for side in shape):
+        raise BadValueError(f"an array has the shape {ascii(shape)[:100]}")
+    return tuple(shape)
+
+
+def _dtype(value: Any) -> np.dtype:
+    """A plain numeric dtype; Python objects, records and strings are refused."""
+    if not isinstance(value, Recorded) or value.kind != "dtype" or not value.arguments:
+        raise BadValueError("an array's dtype is not a numpy dtype")
+    name, order, state = value.arguments[0], "|", value.state
+    if isinstance(name, str) and name[:1] in ("<", ">", "=", "|"):
+        order, name = name[0], name[1:]
+    if not isinstance(name, str) or name not in _DTYPES:
+        raise BadValueError(f"an array has dtype {ascii(name)[:40]}; wanted plain numbers")
+    if state is not None:
+        if not isinstance(state, tuple) or len(state) < 5 or any(s is not None for s in state[2:5]):
+            raise BadValueError("an array has a structured dtype; wanted plain numbers")
+        order = state[1]
+    if order not in ("<", ">", "=", "|"):
+        raise BadValueError(f"a dtype has byte order {ascii(order)[:40]}")
+    return np.dtype(name).newbyteorder(order if order in "<>" else "=")
+
+
+def array_from_bytes(
+    data: bytes, dtype: np.dtype, shape: tuple[int, ...], fortran: bool = False
+) -> np.ndarray:
+    """A read-only array in the machine's byte order.
+
+    Raises:
+      BadValueError: the bytes are not as many as dtype and shape need.
+    """
+    if math.prod(shape) * dtype.itemsize != len(data):
+        raise BadValueError(f"an array of {dtype} and shape {shape} comes with {len(data)} bytes")
+    if dtype.kind == "b":
+        flat = np.frombuffer(data, np.uint8) != 0
+    else:
+        flat = np.frombuffer(data, dtype) if data else np.zeros(0, dtype)
+    array = flat.reshape(shape, order="F" if fortran else "C")
+    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+
+
+class Values:
+    """Makes plain values out of recorded ones; each is made once, sharing is kept.
+
+    A kind of the list of names is made by the method `_make_KIND(recorded, depth)`.
+
+    Args:
+      limit_bytes: largest total size of arrays that are computed instead of read.
+    """
+
+    def __init__(self, limit_bytes: int):
+        self._left = limit_bytes
+        self._made: dict[int, Any] = {}
+
+    def plain(self, value: Any, depth: int = 0) -> Any:
+        """The plain form of anything the unpickler returned.
+
+        Raises:
+          BadValueError: or another error of `DAMAGE`, when it has none.
+        """
+        if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+            return value
+        if isinstance(value, bytearray):
+            return bytes(value)
+        if depth > _DEPTH:
+            raise BadValueError(f"values are nested deeper than {_DEPTH} levels")
+        made = self._made.get(id(value))
+        if made is _UNFINISHED:
+            raise BadValueError("a value contains itself")
+        if made is None:
+            self._made[id(value)] = _UNFINISHED
+            made = self._made[id(value)] = self._make(value, depth + 1)
+        return made
+
+    def _make(self, value: Any, depth: int) -> Any:
+        if isinstance(value, dict):
+            return {self.plain(k, depth): self.plain(v, depth) for k, v in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return type(value)([self.plain(item, depth) for item in value])
+        if isinstance(value, Recorded):
+            make = getattr(self, f"_make_{value.kind}", None)
+            if make is not None:
+                return make(value, depth)
+            raise BadValueError(f"a bare {value.kind} where a value should be")
+        raise BadValueError(f"a {type(value).__name__} where a value should be")
+
+    def _spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise BadValueError("its arrays would grow far beyond the file")
+
+    def _make_ndarray(self, value: Recorded, depth: int) -> np.ndarray:
+        state = value.state
+        if not isinstance(state, tuple) or len(state) not in (4, 5):
+            raise BadValueError("an array without its contents")
+        shape, dtype, fortran, data = state[-4:]
+        dtype, data = _dtype(dtype), _bytes(self.plain(data, depth))
+        return array_from_bytes(data, dtype, checked_shape(shape), bool(fortran))
+
+    def _make_frombuffer(self, value: Recorded, depth: int) -> np.ndarray:
+        data, dtype, shape, order = value.arguments
+        dtype, data = _dtype(dtype), _bytes(self.plain(data, depth))
+        return array_from_bytes(data, dtype, checked_shape(shape), order == "F")
+
+    def _make_scalar(self, value: Recorded, depth: int) -> np.generic:
+        dtype, data = value.arguments
+        return array_from_bytes(_bytes(self.plain(data, depth)), _dtype(dtype), ())[()]
+
+    def _make_encode(self, value: Recorded, depth: int) -> bytes:
+        text, encoding = value.arguments
+        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+            raise BadValueError("bytes in an unknown encoding")
+        return text.encode("latin1")
+
+    def _make_empty_bytes(self, value: Recorded, depth: int) -> bytes:
+        if value.arguments:
+            raise BadValueError("bytes made of something else")
+        return b""
+
+    def _make_set(self, value: Recorded, depth: int) -> set:
+        (items,) = value.arguments
+        return set(self.plain(items, depth))
+
+    def _make_instance(self, value: Recorded, depth: int) -> Any:
+        """An object as protocols 0 and 1 write it: its class is the first argument."""
+        if len(value.arguments) != 3 or not isinstance(value.arguments[0], type):
+            raise BadValueError("an object without a class")
+        if not issubclass(value.arguments[0], Recorded) or value.arguments[0].kind == "instance":
+            raise BadValueError("an object of an unknown class")
+        described = value.arguments[0]()
+        described.state = value.state
+        return self._make(described, depth)
+
+    def _attributes(self, value: Recorded, names: tuple[str, ...], depth: int) -> list[Any]:
+        if not isinstance(value.state, dict):
+            raise BadValueError(f"a {value.kind} without its contents")
+        return [self.plain(value.state.get(name), depth) for name in names]
+
+    def _make_chumpy(self, value: Recorded, depth: int) -> np.ndarray:
+        (array,) = self._attributes(value, ("x",), depth)
+        if not isinstance(array, np.ndarray):
+            raise BadValueError("a chumpy value without its array")
+        return array
+
+    def _make_select(self, value: Recorded, depth: int) -> np.ndarray:
+        names = ("a", "idxs", "preferred_shape")
+        array, indices, shape = self._attributes(value, names, depth)
+        if not isinstance(array, np.ndarray) or not isinstance(indices, np.ndarray):
+            raise BadValueError("a chumpy selection without its arrays")
+        if indices.dtype.kind not in "iu":
+            raise BadValueError(f"a chumpy selection by {indices.dtype}; wanted integers")
+        self._spend(indices.size * array.itemsize)
+        chosen = array.ravel()[indices]
+        return chosen if shape is None else chosen.reshape(checked_shape(shape))
+
+    def _make_csc(self, value: Recorded, depth: int) -> np.ndarray:
+        """The dense form of scipy's compressed sparse columns."""
+        names = ("data", "indices", "indptr", "_shape")
+        data, rows, starts, shape = self._attributes(value, names, depth)
+        shape = checked_shape(shape)
+        arrays = (data, rows, starts)
+        if len(shape) != 2 or not all(isinstance(a, np.ndarray) and a.ndim == 1 for a in arrays):
+            raise BadValueError("a sparse matrix without its arrays")
+        if rows.dtype.kind not in "iu" or starts.dtype.kind not in "iu":
+            raise BadValueError("a sparse matrix indexed by something else than integers")
+        counts = np.diff(starts.astype(np.int64))
+        fits = len(counts) == shape[1] and starts[0] == 0 and starts[-1] == len(rows) == len(data)
+        if not fits or (counts < 0).any() or (rows < 0).any() or (rows >= shape[0]).any():
+            raise BadValueError("a sparse matrix whose indices do not fit its shape")
+        self._spend(math.prod(shape) * 8)
+        dense = np.zeros(shape, data.dtype)
+        np.add.at(dense, (rows, np.repeat(np.arange(shape[1]), counts)), data)
+        return dense
+
+
+def record_pickle(
+    data: bytes, start: int, allow: Names, ids: list | None = None
+) -> tuple[Any, int]:
+    """Reads one pickle out of a file's bytes; runs nothing.
+
+    Args:
+      data: the whole file.
+      start: where the pickle starts.
+      allow: names it may name.
+      ids: takes the names of things outside the pickle ("persistent ids"); None refuses them.
+
+    Returns:
+      What it describes, for `Values.plain`, and where it ends.
+
+    Raises:
+      one of `DAMAGE`: it is damaged, or has something that is not allowed.
+    """
+    instructions, end = _scan(data, start, allow, ids is not None)
+    return _Unpickler(instructions, allow, ids).load(), end
 
 
 def restricted_load(
-    file: str | os.PathLike | bytes,
-    allow: dict[tuple[str, str], str] = NUMPY_ONLY,
-    *,
-    limit_bytes: int = 2**28,
+    file: str | os.PathLike | bytes, allow: Names = NUMPY_ONLY, *, limit_bytes: int = 2**28
 ) -> Any:
     """Reads a pickle of plain values and numeric numpy arrays; runs nothing.
 
@@ -173,31 +436,19 @@ def restricted_load(
     Raises:
       UnpickleError: names the file and what is wrong with it.
     """
-    if isinstance(file, bytes):
-        source, data = "pickle", file
-    else:
-        source, data = str(file), _read(pathlib.Path(file), limit_bytes)
+    source, data = ("pickle", file) if isinstance(file, bytes) else (str(file), None)
     try:
-        recorded = _Unpickler(_scan(data, allow), allow).load()
+        if data is None:
+            with pathlib.Path(source).open("rb") as stream:
+                data = stream.read(limit_bytes + 1)
+        if len(data) > limit_bytes:
+            raise UnpickleError(f"{source}: more than {limit_bytes} bytes; wanted at most those")
+        recorded, _ = record_pickle(data, 0, allow)
         return Values(limit_bytes).plain(recorded)
-    except _DAMAGE as error:
+    except UnpickleError:
+        raise
+    except OSError as error:
+        raise UnpickleError(f"{source}: cannot be read: {error.strerror}") from error
+    except DAMAGE as error:
         reason = str(error) or type(error).__name__
         raise UnpickleError(f"{source}: cannot be unpickled: {reason}") from error
-
-
-def load_official(file: str | os.PathLike) -> dict[str, Any]:
-    """Reads an official MANO pickle (MANO_LEFT.pkl, MANO_RIGHT.pkl) with numpy alone.
-
-    Args:
-      file: path.
-
-    Returns:
-      The file's entries by name; chumpy values and sparse matrices as dense arrays.
-
-    Raises:
-      UnpickleError: names the file and what is wrong with it.
-    """
-    model = restricted_load(file, OFFICIAL_MANO)
-    if not isinstance(model, dict):
-        raise UnpickleError(f"{file}: holds a {type(model).__name__}; wanted a dict of arrays")
-    return model

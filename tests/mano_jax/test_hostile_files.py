@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from mano_jax.arrays_file import ArraysFileError, read_npz
+from mano_jax.load import ArraysFileError, read_npz
 from mano_jax.unpickle import NUMPY_ONLY, OFFICIAL_MANO, UnpickleError, restricted_load
 from tests.damage import damaged, edits
 from tests.mano_jax.hostile_files import Call, csc, select
@@ -73,17 +73,9 @@ def test_whatever_a_file_holds_nothing_runs(watched, seed, edits, official):
 
 def test_the_watch_sees_what_a_trusting_unpickler_would_run(watched, monkeypatch):
     hostile = pickle.dumps(Call(os.system, "true"))
-    monkeypatch.setitem(restricted_load.__globals__, "_scan", lambda data, allow: data)
-    monkeypatch.setitem(restricted_load.__globals__, "_Unpickler", Trusting)
+    trusting = lambda data, *_: (pickle.loads(data), len(data))  # noqa: E731
+    monkeypatch.setitem(restricted_load.__globals__, "record_pickle", trusting)
     assert [event for event, _ in watched(hostile, NUMPY_ONLY)] == ["os.system"]
-
-
-class Trusting:
-    def __init__(self, data, allow):
-        self.data = data
-
-    def load(self):
-        return pickle.loads(self.data)
 
 
 @hypothesis.settings(max_examples=300, deadline=None)

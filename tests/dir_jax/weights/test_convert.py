@@ -1,9 +1,6 @@
-"""Weights there and back, strictly, and weight files that cannot be trusted."""
+"""Weights there and back, strictly."""
 
 from __future__ import annotations
-
-import pickle
-import zipfile
 
 import jax
 import numpy as np
@@ -13,7 +10,7 @@ import dir_jax
 from dir_jax import convert
 from dir_jax.models.config import TINY
 from dir_jax.weights.table import UNUSED, encoder_entries, is_unused, table
-from dir_jax.weights.torch_files import WeightsError, read_state_dict, write_state_dict
+from dir_jax.weights.torch_files import WeightsError, read_state_dict
 from tests.dir_jax import reference, torch_zip
 from tests.golden import pseudo_weights
 
@@ -90,57 +87,6 @@ def test_other_architectures_are_refused():
     model = dir_jax.create_model({**TINY, "planes": "joint"}, reference.hands())
     with pytest.raises(ValueError, match=r"model\.planes is 'joint'; the released PyTorch code"):
         dir_jax.variables_from_torch({}, model)
-
-
-@pytest.mark.parametrize("wrap", ["net", "state_dict", None])
-def test_pth_files_are_read_without_torch(tmp_path, wrap):
-    state = {
-        "module.a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
-        "b.num_batches_tracked": np.array(7),
-    }
-    torch_zip.save(tmp_path / "w.pth", state, wrap)
-    found = read_state_dict(tmp_path / "w.pth")
-    assert found.keys() == {"a.weight", "b.num_batches_tracked"}
-    np.testing.assert_array_equal(found["a.weight"], state["module.a.weight"])
-    assert found["b.num_batches_tracked"] == 7
-
-
-def test_safetensors_there_and_back(tmp_path):
-    state = {"a": np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)}
-    write_state_dict(tmp_path / "w.safetensors", state)
-    np.testing.assert_array_equal(read_state_dict(tmp_path / "w.safetensors")["a"], state["a"])
-    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
-
-
-class _Hostile:
-    def __init__(self, marker):
-        self.marker = str(marker)
-
-    def __reduce__(self):
-        return open, (self.marker, "w")
-
-
-def test_a_hostile_pth_runs_nothing(tmp_path):
-    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps({"net": _Hostile(tmp_path / "ran")}))
-    with pytest.raises(WeightsError, match=r"io\.open"):
-        read_state_dict(tmp_path / "w.pth")
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"", "not in PyTorch's zip format|cannot be read"), (b"PK\x03\x04cut", "zip format|read")],
-)
-def test_damaged_files_are_named(tmp_path, content, message):
-    (tmp_path / "w.pth").write_bytes(content)
-    with pytest.raises(WeightsError, match=message):
-        read_state_dict(tmp_path / "w.pth")
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(WeightsError, match="no such file"):
-        read_state_dict(tmp_path / "none.pth")
 
 
 def test_imagenet_weights_fill_the_encoder_only(tmp_path, model, variables):

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
+import math
 import os
 import pathlib
+import tempfile
+import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from mano_jax import constants
-from mano_jax.arrays_file import ArraysFileError, read_npz, write_npz
 from mano_jax.hand import ARRAY_FIELDS, Hand, HandError, HandPair
-from mano_jax.unpickle import UnpickleError, load_official
+from mano_jax.unpickle import OFFICIAL_MANO, UnpickleError, restricted_load
 
 _SHAPES = {
     "v_template": (constants.VERTICES, 3),
@@ -36,25 +40,104 @@ _SHAPES = {
 _FIELDS = {"f": "faces", "weights": "lbs_weights"}
 """Official names whose field of `Hand` is called differently (as smplx calls it)."""
 
+_LENGTHS = (0.1, 0.4)
+"""Metres that a hand may be long; grown-ups' are 0.19."""
+
 _OPEN_HAND = pathlib.Path(__file__).parent / "open_hand" / "open_hand.npz"
 
 
+class ArraysFileError(ValueError):
+    """A file of arrays that cannot be read."""
+
+
+def _read_array(data: bytes) -> np.ndarray:
+    """An npy file's array; the sizes in its header are compared with the bytes that are there."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"npy version {version}")
+    read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+    shape, fortran, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never loaded")
+    if any(side < 0 for side in shape):
+        raise ValueError(f"it declares the shape {shape}")
+    count, held = math.prod(shape), len(data) - stream.tell()
+    if count * dtype.itemsize != held:
+        raise ValueError(f"it declares {count * dtype.itemsize} bytes and holds {held}")
+    array = np.frombuffer(data, dtype, count, stream.tell()) if held else np.zeros(count, dtype)
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
+def read_npz(file: str | os.PathLike, *, limit_bytes: int = 2**31) -> dict[str, np.ndarray]:
+    """Reads an npz file without trusting it: no pickles, no memory that the file doesn't fill.
+
+    Args:
+      file: path; numpy's format, uncompressed or deflated.
+      limit_bytes: largest total size after decompression.
+
+    Returns:
+      Read-only arrays by name.
+
+    Raises:
+      ArraysFileError: names the file, the array and what is wrong with it.
+    """
+    path = pathlib.Path(file)
+    arrays, name = {}, None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(info.file_size for info in archive.infolist())
+            if total > limit_bytes:
+                raise ValueError(f"it holds {total} bytes; wanted at most {limit_bytes}")
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                arrays[name] = _read_array(archive.read(info))
+    except FileNotFoundError:
+        raise ArraysFileError(f"{path}: no such file") from None
+    except (
+        *(ValueError, TypeError, SyntaxError, KeyError, EOFError, OSError, OverflowError),
+        *(RecursionError, MemoryError, NotImplementedError, RuntimeError, AttributeError),
+        *(zipfile.BadZipFile, zlib.error, IndexError),
+    ) as error:
+        where = f"{path}: {name}" if name else f"{path}"
+        raise ArraysFileError(f"{where} cannot be read as npz: {error}") from error
+    return arrays
+
+
+def write_npz(file: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a compressed npz file that appears under its name only when complete.
+
+    Args:
+      file: path.
+      arrays: arrays by name.
+    """
+    path = pathlib.Path(file)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez_compressed(stream, **arrays)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+
+
 def _check_array(name: str, value: Any, source: str) -> np.ndarray:
-    wanted = _SHAPES[name]
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":
         raise HandError(f"{source}: {name} has dtype {array.dtype}; wanted numbers")
-    if array.shape != wanted:
-        raise HandError(f"{source}: {name} has shape {array.shape}; wanted {wanted}")
+    if array.shape != _SHAPES[name]:
+        raise HandError(f"{source}: {name} has shape {array.shape}; wanted {_SHAPES[name]}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         count = int((~np.isfinite(array)).sum())
         raise HandError(f"{source}: {name} holds {count} values that are not finite; wanted none")
-    if name in ("f", "kintree_table"):
-        return array.astype(np.int64)
-    return array.astype(np.float64)
+    if name != "hands_mean" and not array.any():  # the mean hand may be flat
+        raise HandError(f"{source}: {name} holds only zeros; wanted a hand model's numbers")
+    return array.astype(np.int64 if name in ("f", "kintree_table") else np.float64)
 
 
-def _check_values(arrays: Mapping[str, np.ndarray], source: str) -> None:
+def _check_values(arrays: Mapping[str, np.ndarray], side: str, source: str) -> None:
     faces = arrays["f"]
     if faces.min() < 0 or faces.max() >= constants.VERTICES:
         raise HandError(
@@ -71,10 +154,43 @@ def _check_values(arrays: Mapping[str, np.ndarray], source: str) -> None:
         worst = sums[np.argmax(np.abs(sums - 1))]
         if abs(worst - 1) > 1e-2:
             raise HandError(f"{source}: a row of {name} sums to {worst:.4g}; wanted 1")
+    length = np.ptp(arrays["v_template"], axis=0).max()
+    if not _LENGTHS[0] < length < _LENGTHS[1]:
+        raise HandError(
+            f"{source}: v_template is {length:.4g} m long; wanted a hand's 0.19 in metres, not mm"
+        )
+    thumb_side = _thumb_side(arrays)
+    if thumb_side not in (None, side):
+        raise HandError(
+            f"{source}: its thumb lies as a {thumb_side} hand's does; wanted a {side} hand "
+            "(are the files of left and right swapped?)"
+        )
+
+
+def _thumb_side(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """The hand whose thumb lies on this side of fingers and palm.
+
+    The palm is where the mean pose bends the fingers to; None when it does not bend them one way.
+    """
+    joints = arrays["J_regressor"] @ arrays["v_template"]
+    turns = arrays["hands_mean"].reshape(15, 3)
+    first = np.array([1, 4, 7, 10])  # of index, middle, pinky and ring
+    bent = np.concatenate(
+        [np.cross(turns[j - 1], joints[j + 1] - joints[j]) for j in (first, first + 1)]
+    )
+    bent /= np.linalg.norm(bent, axis=1, keepdims=True) + 1e-12
+    palm = bent.mean(axis=0)
+    if np.linalg.norm(palm) < 0.7:
+        return None
+    fingers, across = joints[first].mean(axis=0) - joints[0], joints[1] - joints[7]
+    return "right" if np.cross(fingers, palm) @ across > 0 else "left"
 
 
 def hand_from_arrays(arrays: Mapping[str, Any], side: str, source: str = "arrays") -> Hand:
     """Checks MANO's arrays and makes a `Hand` of them, without repairing anything.
+
+    The official left hand's mistake can only be recognised beside the right one: use `load_pair`
+    for anything but inspection.
 
     Args:
       arrays: official names to arrays; names not needed are passed over.
@@ -92,47 +208,19 @@ def hand_from_arrays(arrays: Mapping[str, Any], side: str, source: str = "arrays
             f"{source}: {', '.join(missing)} missing; wanted the arrays of an official MANO file"
         )
     checked = {name: _check_array(name, arrays[name], source) for name in _SHAPES}
-    _check_values(checked, source)
+    _check_values(checked, side, source)
     checked["f"] = checked["f"].astype(np.int32)
     del checked["kintree_table"]
     return Hand(**{_FIELDS.get(name, name): value for name, value in checked.items()}, side=side)
 
 
-def _side_of(path: pathlib.Path) -> str:
-    sides = [side for side in constants.SIDES if side in path.stem.lower()]
-    if len(sides) != 1:
-        raise HandError(
-            f"{path}: cannot tell the side from the name; wanted MANO_LEFT or MANO_RIGHT"
-        )
-    return sides[0]
-
-
-def load_hand(file: str | os.PathLike, side: str | None = None) -> Hand:
-    """Reads one hand from an official pickle or from an npz file with the same array names.
-
-    The official left hand's mistake can only be recognised beside the right one: use `load_pair`
-    for anything but inspection.
-
-    Args:
-      file: path ending in .pkl or .npz.
-      side: "left" or "right"; None takes it from the file's name.
-
-    Raises:
-      HandError: names the file, the array, what came and what was wanted.
-    """
-    path = pathlib.Path(file)
-    side = side or _side_of(path)
-    if not path.is_file():
-        raise HandError(f"{path}: no such file; wanted an official MANO pickle or its npz form")
+def _load_hand(path: pathlib.Path, side: str) -> Hand:
     try:
-        if path.suffix == ".npz":
-            arrays = read_npz(path)
-        elif path.suffix == ".pkl":
-            arrays = load_official(path)
-        else:
-            raise HandError(f"{path}: ends in {path.suffix!r}; wanted .pkl or .npz")
+        arrays = read_npz(path) if path.suffix == ".npz" else restricted_load(path, OFFICIAL_MANO)
     except (UnpickleError, ArraysFileError) as error:
         raise HandError(str(error)) from error
+    if not isinstance(arrays, dict):
+        raise HandError(f"{path}: holds a {type(arrays).__name__}; wanted a dict of arrays")
     return hand_from_arrays(arrays, side, str(path))
 
 
@@ -147,7 +235,7 @@ def _repaired(left: Hand, right: Hand) -> Hand:
     return dataclasses.replace(left, shapedirs=left.shapedirs * np.array([-1.0, 1.0, 1.0])[:, None])
 
 
-def _pair(left: Hand, right: Hand, name: str, licence: str) -> HandPair:
+def _pair(left: Hand, right: Hand, name: str, licence: str = "unknown") -> HandPair:
     if np.array_equal(left.v_template, right.v_template):
         raise HandError(f"{name}: left and right have the same v_template; wanted one of each hand")
     return HandPair(_repaired(left, right), right, name, licence)
@@ -163,27 +251,23 @@ def _load_folder(folder: pathlib.Path) -> HandPair:
                 f"{folder}: neither {' nor '.join(names)}; wanted the folder with the official "
                 "MANO files (models/ of mano_v1_2.zip from https://mano.is.tue.mpg.de)"
             )
-        hands[side] = load_hand(found[0], side)
+        hands[side] = _load_hand(found[0], side)
     return _pair(
         **hands, name=f"MANO ({folder})", licence="MANO licence, https://mano.is.tue.mpg.de"
     )
 
 
-def _load_both(path: pathlib.Path, name: str, licence: str) -> HandPair:
+def _load_both(path: pathlib.Path, name: str, licence: str = "unknown") -> HandPair:
     """A single npz file whose arrays are called left/v_template and so on."""
     try:
         arrays = read_npz(path)
     except ArraysFileError as error:
         raise HandError(str(error)) from error
-    sides = {
-        side: {
-            key.removeprefix(f"{side}/"): value
-            for key, value in arrays.items()
-            if key.startswith(f"{side}/")
-        }
-        for side in constants.SIDES
-    }
-    hands = {side: hand_from_arrays(sides[side], side, f"{path} ({side})") for side in sides}
+    hands = {}
+    for side in constants.SIDES:
+        keys = [key for key in arrays if key.startswith(f"{side}/")]
+        own = {key.removeprefix(f"{side}/"): arrays[key] for key in keys}
+        hands[side] = hand_from_arrays(own, side, f"{path} ({side})")
     return _pair(**hands, name=name, licence=licence)
 
 
@@ -198,20 +282,21 @@ def load_pair(source: str | os.PathLike | Mapping[str, Mapping[str, Any]]) -> Ha
       The pair. `pair.left.shapedirs` has the sign that mirrors the right hand's.
 
     Raises:
-      HandError: names file, array, what came and what was wanted.
+      HandError: names file, array, what came and what was wanted; also for hands in millimetres
+        and for a left hand in the right one's place.
     """
     if isinstance(source, Mapping):
         missing = [side for side in constants.SIDES if side not in source]
         if missing:
             raise HandError(f"no {' and no '.join(missing)} hand in {list(source)}; wanted both")
         hands = {side: hand_from_arrays(source[side], side, side) for side in constants.SIDES}
-        return _pair(**hands, name="hands from arrays", licence="unknown")
+        return _pair(**hands, name="hands from arrays")
     path = pathlib.Path(source).expanduser()
     if path.is_dir():
         return _load_folder(path)
     if not path.exists():
         raise HandError(f"{path}: no such folder; wanted one with MANO_LEFT.pkl and MANO_RIGHT.pkl")
-    return _load_both(path, name=f"hands of {path}", licence="unknown")
+    return _load_both(path, name=f"hands of {path}")
 
 
 @functools.cache  # the same pair each time: programs compiled for it are found again
