@@ -6,7 +6,7 @@
 
 It prints one table for each protocol with the published figures beside, and writes
 evaluation.json and a per-sample table (CSV). What a predictions file holds is described in
-dir_jax/evaluation/given_files.py.
+dir_jax/evaluation/predictions.py.
 """
 
 import sys

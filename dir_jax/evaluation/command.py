@@ -15,12 +15,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import jax
 
 from configs.arguments import read_recipe, split_recipe_arguments
-from dir_jax.evaluation.given_files import __doc__ as predictions_format
 from dir_jax.evaluation.page import write_report
-from dir_jax.evaluation.result_tables import all_tables
+from dir_jax.evaluation.predictions import __doc__ as predictions_format
 from dir_jax.evaluation.runner import write_evaluation
 from dir_jax.evaluation.sheets import draw_pck
 from dir_jax.evaluation.sources import evaluate_model, evaluate_predictions
+from dir_jax.evaluation.tables import all_tables
 from dir_jax.weights.arguments import add_model_arguments
 from dir_jax.weights.workdir import EVALUATION_FILE
 

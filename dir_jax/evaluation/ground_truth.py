@@ -18,12 +18,11 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
-import mano_jax
-from dir_jax.losses.targets import pose_batch
+from dir_jax.evaluation.labels import filled_batches, label_arrays
+from dir_jax.evaluation.runner import true_hands
 from dir_jax.weights.loading import load_hands
 from input_pipeline.files import whole_file
 from mano_jax import HandPair
@@ -51,7 +50,7 @@ def write_ground_truth(
     """Writes the ground truth of a split, whole or not at all.
 
     Args:
-      path: npz file to write; its arrays are described in `prediction_tables`.
+      path: npz file to write; its arrays are described in `predictions`.
       data_dir: what `input_pipeline.prepare` wrote.
       split: of it.
       hands: hand models of the annotations.
@@ -79,9 +78,9 @@ def write_ground_truth(
             )
             for name, (shape, dtype) in _ARRAYS.items()
         }
-        for start, batch in _batches(source, hands):
+        for rows, batch in _batches(source, hands):
             for name, values in batch.items():
-                arrays[name][start : start + len(values)] = values
+                arrays[name][rows] = values
         arrays.clear()  # on disk
         np.save(folder / "sample_ids.npy", names)
         temporary = stack.enter_context(whole_file(path))
@@ -91,34 +90,15 @@ def write_ground_truth(
     return len(names)
 
 
-def _batches(source, hands: HandPair) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """First sample and arrays of every batch; images are not decoded."""
+def _batches(source, hands: HandPair) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Samples and arrays of every batch; images are not decoded."""
     from input_pipeline import records
 
-    pose = jax.jit(lambda parameters: pose_batch(parameters, hands).vertices)
-    for start in tqdm(range(0, len(source), _BATCH), unit="batch", dynamic_ncols=True):
-        count = min(_BATCH, len(source) - start)
-        # The last batch is filled up, so that one program serves all.
-        places = np.minimum(np.arange(start, start + _BATCH), len(source) - 1).tolist()
-        found = [records.deserialize(data) for data in source.read(places)]
-
-        def stack(name: str, *shape: int, rows=found) -> np.ndarray:
-            return np.stack([getattr(row, name) for row in rows]).reshape(_BATCH, *shape)
-
-        parameters = {
-            "global_orient": mano_jax.matrix_from_axis_angle(stack("global_orient", 2, 3)),
-            "hand_pose": stack("hand_pose", 2, 15, 3),
-            "betas": stack("betas", 2, 10),
-            "transl": stack("transl", 2, 3),
-        }
-        batch = {
-            "gt_vertices_xyz": np.asarray(pose(parameters)),
-            "camera": stack("camera", 3, 3),
-            "hand_valid": stack("hand_valid", 2),
-            "annotated_joints_xyz": stack("joints_xyz", 2, JOINTS, 3),
-            "joint_valid": stack("joint_valid", 2, JOINTS),
-        }
-        yield start, {name: values[:count] for name, values in batch.items()}
+    for rows, mask in tqdm(list(filled_batches(len(source), _BATCH)), unit="batch"):
+        labels = label_arrays([records.deserialize(data) for data in source.read(rows.tolist())])
+        labels["gt_vertices_xyz"] = np.asarray(true_hands(hands, labels).vertices_xyz)
+        labels["annotated_joints_xyz"] = labels["joints_xyz"]
+        yield rows[mask], {name: labels[name][mask] for name in _ARRAYS}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,249 +1,261 @@
-"""Errors of two reconstructed hands under the protocols of the field, per sample, on the device.
+"""The table of metrics: what is measured of two reconstructed hands, and where it is shown.
 
-Papers on two-hand reconstruction align predictions in different ways before they measure. Every
-function here takes the protocol by name, returns the errors of each sample and leaves averaging
-to `dir_jax.evaluation.totals`, which sums over samples. All lengths are metres in camera axes (x
-right, y down, z forward), hands are an axis of size 2 in the order left, right; errors are
-millimetres or pixels. The arithmetic runs in the precision of its inputs.
+A metric is a function and one entry of `METRICS`. Totals, `evaluation.json`, intervals, the
+per-sample table, the printed tables, the page and validation during training iterate over that
+table, so a new metric appears in all of them. Definitions: docs/method.md, "Evaluation protocols".
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 import mano_jax
+from dir_jax.evaluation.interpenetration import intersection_volume_cm3
+from dir_jax.evaluation.protocols import (
+    PROTOCOLS,
+    WRIST,
+    Hands,
+    Protocol,
+    align,
+    distance,
+    hands_in_one_space,
+    project_px,
+)
 from mano_jax.constants import SIDES
 
 MILLIMETRES = 1000.0
-WRIST, MIDDLE_KNUCKLE = 0, 9
-"""Joints of the 21-joint order that protocols align at; their distance is the hand's scale."""
-
-
-class Protocol(NamedTuple):
-    """How a prediction is aligned with the ground truth.
-
-    Attributes:
-      root: joint that is moved onto the ground truth's (0 wrist, 9 middle knuckle).
-      scaled: whether each hand is scaled by |J9 - J0| of the ground truth over the prediction's.
-    """
-
-    root: int
-    scaled: bool
-
-
-PROTOCOLS = {
-    "wrist_scaled": Protocol(WRIST, True),
-    "mcp_scaled": Protocol(MIDDLE_KNUCKLE, True),
-    "mcp_unscaled": Protocol(MIDDLE_KNUCKLE, False),
-    "wrist_unscaled": Protocol(WRIST, False),
-}
-"""DIR's main table, IntagHand's ("MS"), the unscaled knuckle form ("M"), and the plain one."""
+PCK_THRESHOLDS_MM = np.linspace(0.0, 50.0, 200)
+"""Where the curve of correct joints is sampled, both ends included."""
 
 
 @struct.dataclass
-class Hands:
-    """Two hands of B samples, predicted or true; what is not known is None.
+class Comparison:
+    """What a metric sees of B samples.
 
     Attributes:
-      joints_xyz: (B, 2, 21, 3) metres. A prediction's hands may be anywhere (each is aligned), but
-        for MRRPE at the knuckle they must be relative to their own wrists.
-      vertices_xyz: (B, 2, 778, 3) metres, in the same frame as the joints.
-      offset: (B, 3) metres, right wrist minus left wrist; predictions only.
-    """
-
-    joints_xyz: jax.Array
-    vertices_xyz: jax.Array | None = None
-    offset: jax.Array | None = None
-
-
-@struct.dataclass
-class Errors:
-    """Errors of B samples under one protocol; None where the inputs do not allow them.
-
-    Attributes:
-      joint_mm: (B, 2, 21) distance of every joint, the root's included.
-      vertex_mm: (B, 2) mean over the vertices.
-      joint_px: (B, 2) mean over the joints of the distance in the image.
-      vertex_px: (B, 2) mean over the vertices of the distance in the image (MIAA).
-      root_mm: (B,) error of the vector between the hands' roots (MRRPE).
-    """
-
-    joint_mm: jax.Array
-    vertex_mm: jax.Array | None
-    joint_px: jax.Array | None
-    vertex_px: jax.Array | None
-    root_mm: jax.Array | None
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def evaluation_joints(hands: mano_jax.HandPair, vertices_xyz: jax.Array) -> jax.Array:
-    """Joints that all protocols measure: the regressor on posed vertices, IntagHand's fingertips.
-
-    Args:
+      prediction: predicted hands as they came.
+      aligned: the same moved (and scaled) into the ground truth's frame by the protocol.
+      truth: true hands, absolute camera positions.
+      camera: (B, 3, 3) intrinsics of the crop, or None.
+      protocol: that `aligned` follows.
       hands: the hand models.
-      vertices_xyz: (B, 2, 778, 3) posed vertices.
-
-    Returns:
-      (B, 2, 21, 3) in the same unit and frame.
     """
-    # The regressor's rows sum to one only to rounding, which a metre from the camera would show.
-    centre = vertices_xyz.mean(axis=-2, keepdims=True)
-    each = [
-        mano_jax.joints_from_vertices(
-            hands[side], (vertices_xyz - centre)[:, index], tips="intaghand"
-        )
-        for index, side in enumerate(SIDES)
-    ]
-    return jnp.stack(each, axis=1) + centre
+
+    prediction: Hands
+    aligned: Hands
+    truth: Hands
+    camera: jax.Array | None
+    protocol: Protocol = struct.field(pytree_node=False)
+    hands: mano_jax.HandPair = struct.field(pytree_node=False)
+
+    def has(self, name: str) -> bool:
+        """Whether what a metric needs is there (see `Metric.needs`)."""
+        if name == "camera":
+            return self.camera is not None
+        known = getattr(self.prediction, name) is not None
+        return known and (name != "vertices_xyz" or self.truth.vertices_xyz is not None)
 
 
-def project_px(points_xyz: jax.Array, camera: jax.Array) -> jax.Array:
-    """Pinhole projection.
-
-    Args:
-      points_xyz: (B, 2, N, 3) camera axes.
-      camera: (B, 3, 3) intrinsics.
-
-    Returns:
-      (B, 2, N, 2) pixels.
-    """
-    # Not in TF32: its ten bits of mantissa would cost a pixel.
-    homogeneous = jnp.einsum(
-        "bhni,bji->bhnj", points_xyz, camera, precision=jax.lax.Precision.HIGHEST
-    )
-    return homogeneous[..., :2] / homogeneous[..., 2:]
+def joint_mm(comparison: Comparison) -> jax.Array:
+    """Distance (B, 2, 21) of every aligned joint, the root's zero included."""
+    return MILLIMETRES * distance(comparison.aligned.joints_xyz, comparison.truth.joints_xyz)
 
 
-def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.linalg.norm(a - b, axis=-1)
+def mpjpe(comparison: Comparison) -> jax.Array:
+    """Mean distance of the aligned joints."""
+    return joint_mm(comparison).mean(-1)
 
 
-def hand_scale(truth_joints: jax.Array, predicted_joints: jax.Array) -> jax.Array:
-    """Factor (..., 1, 1) that gives the predicted palm the true length |J9 - J0|."""
-
-    def length(joints: jax.Array) -> jax.Array:
-        return _distance(joints[..., MIDDLE_KNUCKLE, :], joints[..., WRIST, :])
-
-    # A prediction collapsed to a point has no scale; the floor keeps its error finite, and large.
-    return (length(truth_joints) / jnp.maximum(length(predicted_joints), 1e-9))[..., None, None]
+def mpvpe(comparison: Comparison) -> jax.Array:
+    """Mean distance of the aligned vertices."""
+    aligned, truth = comparison.aligned, comparison.truth
+    return MILLIMETRES * distance(aligned.vertices_xyz, truth.vertices_xyz).mean(-1)
 
 
-def root_errors(prediction: Hands, truth: Hands, root: int) -> jax.Array:
-    """MRRPE (B,) in mm: never scaled, from the predicted offset and the root joint's place."""
-    truth_vector = truth.joints_xyz[:, 1, root] - truth.joints_xyz[:, 0, root]
+def _aligned_px(points_xyz: jax.Array, true_xyz: jax.Array, camera: jax.Array) -> jax.Array:
+    return distance(project_px(points_xyz, camera), project_px(true_xyz, camera)).mean(-1)
+
+
+def joint_px(comparison: Comparison) -> jax.Array:
+    """Mean distance of the aligned joints in the true camera's image."""
+    aligned, truth = comparison.aligned, comparison.truth
+    return _aligned_px(aligned.joints_xyz, truth.joints_xyz, comparison.camera)
+
+
+def miaa(comparison: Comparison) -> jax.Array:
+    """Mesh-image alignment: mean distance of the aligned vertices in the true camera's image."""
+    aligned, truth = comparison.aligned, comparison.truth
+    return _aligned_px(aligned.vertices_xyz, truth.vertices_xyz, comparison.camera)
+
+
+def mrrpe(comparison: Comparison) -> jax.Array:
+    """Error of the vector between the hands' roots: never scaled, from the predicted offset."""
+    prediction, truth, root = comparison.prediction, comparison.truth, comparison.protocol.root
+    true_vector = truth.joints_xyz[:, 1, root] - truth.joints_xyz[:, 0, root]
     vector = prediction.offset
     if root != WRIST:
         vector = vector + prediction.joints_xyz[:, 1, root] - prediction.joints_xyz[:, 0, root]
-    return _distance(truth_vector, vector) * MILLIMETRES
+    return MILLIMETRES * distance(true_vector, vector)
 
 
-def align(prediction: Hands, truth: Hands, protocol: Protocol) -> Hands:
-    """Scales each predicted hand and puts its root where the ground truth's is.
+def auc(comparison: Comparison) -> jax.Array:
+    """Area under the curve of correct joints (trapezia), 1 for a perfect hand."""
+    distance_mm = joint_mm(comparison)[..., None]
+    share = (distance_mm <= PCK_THRESHOLDS_MM.astype(distance_mm.dtype)).mean(-2)
+    return ((share[..., 1:] + share[..., :-1]) / 2).mean(-1)
 
-    Returns:
-      The prediction in the ground truth's frame, without offset.
+
+def interpenetration(comparison: Comparison) -> np.ndarray:
+    """Volume in which the predicted hands sink into each other; the offset places them."""
+    return _shared_volume(comparison.prediction, comparison.hands)
+
+
+def true_interpenetration(comparison: Comparison) -> np.ndarray:
+    """Volume in which the true hands sink into each other."""
+    return _shared_volume(comparison.truth, comparison.hands)
+
+
+def _shared_volume(hands: Hands, models: mano_jax.HandPair) -> np.ndarray:
+    placed = hands_in_one_space(hands)
+    faces = [models[side].faces for side in SIDES]
+    return intersection_volume_cm3([placed[:, 0], placed[:, 1]], faces)
+
+
+class Metric(NamedTuple):
+    """One thing that is measured.
+
+    Attributes:
+      name: beginning of its key; `key` adds the side and the unit.
+      unit: end of its key.
+      heading: of its column in tables.
+      measure: from a `Comparison`: (B, 2) for each hand, or (B,) for the pair.
+      per_hand: which of the two. A mean over hands is the mean of the left and the right mean;
+        a pair counts when both hands do.
+      needs: parts of `Hands`, and "camera", without which it is not measured.
+      aligned: measured under every protocol; otherwise once, and it must not read `aligned`.
+      slow: numpy, asked for the pairs that count only; validation during training leaves it out.
+      shown: where besides evaluation.json and the per-sample table: "table" (printed and page),
+        "sides" (there with a column for each hand), "detail" (by stage, by group, in the list of
+        samples, and in validation).
     """
-    root = slice(protocol.root, protocol.root + 1)
-    factor = hand_scale(truth.joints_xyz, prediction.joints_xyz) if protocol.scaled else 1.0
-    source, target = prediction.joints_xyz[..., root, :], truth.joints_xyz[..., root, :]
 
-    def place(points: jax.Array | None) -> jax.Array | None:
-        return None if points is None else (points - source) * factor + target
+    name: str
+    unit: str
+    heading: str
+    measure: Callable[[Comparison], jax.Array | np.ndarray]
+    per_hand: bool = True
+    needs: tuple[str, ...] = ()
+    aligned: bool = True
+    slow: bool = False
+    shown: tuple[str, ...] = ("table", "detail")
 
-    return Hands(place(prediction.joints_xyz), place(prediction.vertices_xyz))
+    def key(self, side: str = "") -> str:
+        """Its key in `evaluation.json`, such as mpjpe_mm or mpjpe_left_mm."""
+        return "_".join(part for part in (self.name, side, self.unit) if part)
 
-
-@functools.partial(jax.jit, static_argnums=3)
-def protocol_errors(
-    prediction: Hands, truth: Hands, camera: jax.Array | None, protocol: Protocol
-) -> Errors:
-    """Errors of every sample under one protocol (definitions: DIR, section 4; IntagHand).
-
-    Args:
-      prediction: predicted hands; without vertices (or offset) their errors are None.
-      truth: true hands, absolute camera positions.
-      camera: (B, 3, 3) intrinsics of the crop, or None: no pixel errors.
-      protocol: one of `PROTOCOLS`.
-
-    Returns:
-      The errors per sample.
-    """
-    aligned = align(prediction, truth, protocol)
-
-    def compare(points: jax.Array | None, true_points: jax.Array | None):
-        if points is None or true_points is None:
-            return None, None
-        distance_mm = _distance(points, true_points) * MILLIMETRES
-        if camera is None:
-            return distance_mm, None
-        return distance_mm, _distance(
-            project_px(points, camera), project_px(true_points, camera)
-        ).mean(-1)
-
-    joint_mm, joint_px = compare(aligned.joints_xyz, truth.joints_xyz)
-    vertex_mm, vertex_px = compare(aligned.vertices_xyz, truth.vertices_xyz)
-    return Errors(
-        joint_mm=joint_mm,
-        vertex_mm=None if vertex_mm is None else vertex_mm.mean(-1),
-        joint_px=joint_px,
-        vertex_px=vertex_px,
-        root_mm=(
-            None if prediction.offset is None else root_errors(prediction, truth, protocol.root)
-        ),
-    )
+    def columns(self, protocol: str) -> tuple[str, ...]:
+        """Its columns of the per-sample table: one for each hand, or one for the pair."""
+        prefix = f"{protocol}_" if self.aligned else ""
+        return tuple(prefix + self.key(side) for side in (SIDES if self.per_hand else ("",)))
 
 
-def all_errors(prediction: Hands, truth: Hands, camera: jax.Array | None) -> dict[str, Errors]:
-    """Errors under every protocol of `PROTOCOLS`, by name (see `protocol_errors`)."""
-    return {
-        name: protocol_errors(prediction, truth, camera, protocol)
-        for name, protocol in PROTOCOLS.items()
-    }
+METRICS = (
+    Metric("mpjpe", "mm", "MPJPE mm", mpjpe, shown=("table", "sides", "detail")),
+    Metric("mpvpe", "mm", "MPVPE mm", mpvpe, needs=("vertices_xyz",)),
+    Metric("joint", "px", "joints px", joint_px, needs=("camera",), shown=("table",)),
+    Metric("miaa", "px", "MIAA px", miaa, needs=("vertices_xyz", "camera")),
+    Metric("mrrpe", "mm", "MRRPE mm", mrrpe, per_hand=False, needs=("offset",)),
+    Metric("auc", "0_50", "AUC 0-50", auc, shown=("table",)),
+    Metric(
+        *("interpenetration", "cm3", "IV cm³", interpenetration),
+        per_hand=False, needs=("vertices_xyz", "offset"), aligned=False, slow=True,
+    ),
+    Metric(
+        *("true_interpenetration", "cm3", "true IV cm³", true_interpenetration),
+        per_hand=False, needs=("vertices_xyz",), aligned=False, slow=True, shown=(),
+    ),
+)  # fmt: skip
+"""In the order of the tables' columns. The first one ranks samples and checkpoints."""
+
+
+def shown_in(place: str) -> list[Metric]:
+    """Metrics that are shown in one of the places of `Metric.shown`."""
+    return [metric for metric in METRICS if place in metric.shown]
 
 
 @struct.dataclass
-class InterNetErrors:
-    """Errors of B samples in InterNet's protocol.
+class Measured:
+    """What was measured of B samples.
 
     Attributes:
-      joint_mm: (B, 2, 21) relative to each hand's wrist, no scaling; 0 where not valid.
-      valid: (B, 2, 21) bool, joints that count: annotated, on a hand whose wrist is annotated.
-      root_mm: (B,) error of the vector between the wrists, or None without predicted offsets.
-      root_valid: (B,) bool, both wrists annotated.
+      values: by the name of the protocol ("" for what is not aligned) and of the metric: (B, 2)
+        for each hand or (B,) for the pair.
+      joint_mm: (B, 2, 21) by the name of the protocol.
     """
 
-    joint_mm: jax.Array
-    valid: jax.Array
-    root_mm: jax.Array | None
-    root_valid: jax.Array
+    values: dict[str, dict[str, jax.Array]]
+    joint_mm: dict[str, jax.Array]
 
 
-@jax.jit
-def internet_errors(prediction: Hands, joints_xyz: jax.Array, valid: jax.Array) -> InterNetErrors:
-    """Errors against the annotated joints (InterHand2.6M, Moon et al., ECCV 2020, section 6).
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def measure(
+    hands: mano_jax.HandPair,
+    prediction: Hands,
+    truth: Hands,
+    camera: jax.Array | None = None,
+    protocols: tuple[str, ...] = tuple(PROTOCOLS),
+) -> Measured:
+    """Measures B samples on the device: every metric that is not slow.
 
     Args:
-      prediction: predicted hands.
-      joints_xyz: (B, 2, 21, 3) annotated joints, camera metres, our joint order.
-      valid: (B, 2, 21) bool, which of them are annotated.
+      hands: the hand models.
+      prediction: predicted hands; what they lack is not measured.
+      truth: true hands, absolute camera positions.
+      camera: (B, 3, 3) intrinsics of the crop, or None: no pixel errors.
+      protocols: names from `PROTOCOLS`.
+    """
+    found = Measured({"": {}}, {})
+    for name in protocols:
+        protocol = PROTOCOLS[name]
+        aligned = align(prediction, truth, protocol)
+        comparison = Comparison(prediction, aligned, truth, camera, protocol, hands)
+        found.joint_mm[name] = joint_mm(comparison)
+        found.values[name] = {}
+        for metric in METRICS:
+            values = found.values[name if metric.aligned else ""]
+            if not metric.slow and metric.name not in values and all(
+                comparison.has(need) for need in metric.needs
+            ):  # fmt: skip
+                values[metric.name] = metric.measure(comparison)
+    return found
+
+
+def measure_slow(
+    hands: mano_jax.HandPair, prediction: Hands, truth: Hands, counted: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Measures the slow metrics.
+
+    Args:
+      hands: the hand models.
+      prediction: predicted hands of B samples.
+      truth: true hands.
+      counted: (B,) bool, pairs that count.
 
     Returns:
-      The errors per sample.
+      By the metric's name: (B,), NaN where a pair does not count.
     """
-    valid = valid.astype(bool)
-    # Root-relative positions mean nothing without the root.
-    valid = valid & valid[..., WRIST : WRIST + 1]
-    truth = Hands(joints_xyz=jnp.where(valid[..., None], joints_xyz, 0.0))
-    aligned = align(prediction, truth, PROTOCOLS["wrist_unscaled"])
-    distance_mm = _distance(aligned.joints_xyz, truth.joints_xyz) * MILLIMETRES
-    return InterNetErrors(
-        joint_mm=jnp.where(valid, distance_mm, 0.0),
-        valid=valid,
-        root_mm=None if prediction.offset is None else root_errors(prediction, truth, WRIST),
-        root_valid=valid[:, 0, WRIST] & valid[:, 1, WRIST],
-    )
+    rows = [jax.tree.map(lambda a: np.asarray(a)[counted], part) for part in (prediction, truth)]
+    comparison = Comparison(rows[0], rows[0], rows[1], None, next(iter(PROTOCOLS.values())), hands)
+    found = {}
+    for metric in METRICS:
+        if metric.slow and all(comparison.has(need) for need in metric.needs):
+            found[metric.name] = np.full(len(counted), np.nan)
+            if counted.any():
+                found[metric.name][counted] = metric.measure(comparison)
+    return found

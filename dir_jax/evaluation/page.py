@@ -8,9 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from dir_jax.evaluation.metrics import PROTOCOLS
-from dir_jax.evaluation.result_tables import COLUMNS, internet_rows, protocol_rows, source_line
+from dir_jax.evaluation.metrics import shown_in
+from dir_jax.evaluation.protocols import MAIN_PROTOCOL, PROTOCOLS
+from dir_jax.evaluation.samples import DIFFICULTIES
 from dir_jax.evaluation.sources import Evaluated
+from dir_jax.evaluation.tables import (
+    Results,
+    cell,
+    internet_rows,
+    protocol_rows,
+    source_line,
+    table_columns,
+)
 from dir_jax.pictures.pages.bars import bars_figure
 from dir_jax.pictures.pages.curves import Curve, curves_figure
 from dir_jax.pictures.pages.elements import note, table
@@ -22,16 +31,6 @@ from mano_jax.constants import JOINT_NAMES, SIDES
 
 MOST_CAMERAS = 40
 HISTOGRAM_BINS = 40
-_MAIN = "wrist_scaled"
-_MEANING = {
-    "wrist_scaled": "DIR's main table: wrists together, each hand scaled by the length from the "
-    "wrist to the middle knuckle",
-    "mcp_scaled": "IntagHand's (MS): middle knuckles together, scaled the same",
-    "mcp_unscaled": "middle knuckles together, not scaled (M)",
-    "wrist_unscaled": "wrists together, not scaled",
-}
-
-Results = Mapping[str, Mapping[str, Any]]
 
 
 def write_report(path: str | os.PathLike, found: Mapping[str, Evaluated]) -> None:
@@ -92,7 +91,7 @@ def _tables(results: Results) -> list[Section]:
             Section(
                 protocol,
                 [
-                    note(f"{_MEANING[protocol]}."),
+                    note(f"{PROTOCOLS[protocol].meaning}."),
                     table(["", *rows[0][1:]], body, numbers=True),
                     *(note(source_line(*source)) for source in sources.items()),
                 ],
@@ -109,13 +108,11 @@ def _tables(results: Results) -> list[Section]:
 
 def _interval(result: Mapping[str, Any], protocol: str) -> list[list[str]]:
     """The bootstrap's 95 % intervals as a row of the table."""
-    intervals = dict((result.get("confidence_95") or {}).get(protocol) or {})
-    intervals["interpenetration_cm3"] = (result.get("confidence_95") or {}).get(
-        "interpenetration_cm3"
-    )
+    intervals = result.get("confidence_95") or {}
+    intervals = {**intervals, **(intervals.get(protocol) or {})}
     cells = [
         "" if (limits := intervals.get(key)) is None else f"{limits[0]:.2f} to {limits[1]:.2f}"
-        for key in COLUMNS.values()
+        for key in table_columns().values()
     ]
     return [["95 % interval", *cells, ""]] if any(cells) else []
 
@@ -153,7 +150,7 @@ def _histogram(found: Mapping[str, Evaluated]) -> Html:
     return bars_figure(
         heights,
         ((edges[1:] + edges[:-1]) / 2).round(3).tolist(),
-        f"Samples by their {_MAIN} MPJPE (the last bar holds all that are beyond)",
+        f"Samples by their {MAIN_PROTOCOL} MPJPE (the last bar holds all that are beyond)",
         x_label="MPJPE, mm",
         y_label="samples",
         touching=True,
@@ -165,42 +162,35 @@ def _by_joint(results: Results) -> Html:
     for name, result in results.items():
         for side in SIDES:
             label = f"{side} hand" if len(results) == 1 else f"{name}, {side}"
-            bars[label] = result["by_joint_mm"][_MAIN][side]
-    title = f"Mean error of every joint, {_MAIN}"
+            bars[label] = result["by_joint_mm"][MAIN_PROTOCOL][side]
+    title = f"Mean error of every joint, {MAIN_PROTOCOL}"
     return bars_figure(bars, JOINT_NAMES, title, y_label="mm")
 
 
 def _by_stage(results: Results) -> list[Section]:
     """What each refinement brought; only models have stages."""
-    rows = []
+    rows, metrics = [], [metric for metric in shown_in("detail") if metric.aligned]
     for name, result in results.items():
         for number, values in enumerate(result.get("by_stage") or []):
             stage = stage_name(number)
             label = stage if len(results) == 1 else f"{name}, {stage}"
-            keys = ("mpjpe_mm", "mpvpe_mm", "miaa_px", "mrrpe_mm")
-            rows.append([label, *(_text(values.get(key)) for key in keys)])
+            rows.append([label, *(cell(values.get(metric.key())) for metric in metrics)])
     if not rows:
         return []
-    header = ["", "MPJPE mm", "MPVPE mm", "MIAA px", "MRRPE mm"]
+    header = ["", *(metric.heading for metric in metrics)]
     return [
         Section(
-            "By stage", [note(f"{_MAIN}, after every stage."), table(header, rows, numbers=True)]
+            "By stage",
+            [note(f"{MAIN_PROTOCOL}, after every stage."), table(header, rows, numbers=True)],
         )
     ]
-
-
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _groups(results: Results) -> list[Section]:
     figures = [
         figure
-        for key, title in (
-            ("by_hands_distance_mm", "By the smallest distance between the true hands, mm"),
-            ("by_silhouette_overlap", "By the overlap of the hands' silhouettes (occlusion)"),
-        )
-        for figure in _bins(results, key, title)
+        for name, difficulty in DIFFICULTIES.items()
+        for figure in _bins(results, f"by_{name}", difficulty.title)
     ]
     parts = [grid(*figures)] if figures else []
     parts += _cameras(results)
@@ -243,8 +233,10 @@ def _cameras(results: Results) -> list[Html]:
 
 
 def _camera_table(cameras: Sequence[tuple[str, Mapping[str, Any]]]) -> Html:
+    metrics = shown_in("detail")
     rows = [
-        [camera, _text(values["mpjpe_mm"]), _text(values["mpvpe_mm"]), str(values["samples"])]
+        [camera, *(cell(values.get(m.key())) for m in metrics), str(values["samples"])]
         for camera, values in cameras
     ]
-    return table(["camera", "MPJPE mm", "MPVPE mm", "samples"], rows, numbers=True)
+    headings = [metric.heading for metric in metrics]
+    return table(["camera", *headings, "samples"], rows, numbers=True)

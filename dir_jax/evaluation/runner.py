@@ -12,46 +12,36 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import mano_jax
-from dir_jax.evaluation.mean_hand import MeanHand
-from dir_jax.evaluation.metrics import internet_errors
-from dir_jax.evaluation.samples import Samples
-from dir_jax.evaluation.scoring import Scores, about_hands, measured_hands, score_batch
-from dir_jax.evaluation.totals import PCK_THRESHOLDS_MM
+from dir_jax.evaluation.internet import internet_errors
+from dir_jax.evaluation.labels import MeanHand
+from dir_jax.evaluation.metrics import shown_in
+from dir_jax.evaluation.protocols import MAIN_PROTOCOL, Hands, measured_hands
+from dir_jax.evaluation.samples import Samples, difficulties
+from dir_jax.evaluation.totals import Scores
 from dir_jax.losses.targets import pose_batch
 from dir_jax.models.constants import LENGTH_SCALE
 from dir_jax.models.forward import estimate
 from dir_jax.models.types import Stage
 from input_pipeline.files import write_json
-from mano_jax.constants import SIDES
 
-_DEVICE_ARRAYS = (
-    "global_orient",
-    "hand_pose",
-    "betas",
-    "transl",
-    "camera",
-    "joints_xyz",
-    "joint_valid",
+_LABELS = (
+    *("global_orient", "hand_pose", "betas", "transl"),
+    *("camera", "joints_xyz", "joint_valid"),
 )
 
 Progress = Callable[[int], None]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _score_stages(hands, stages, batch, baseline):
-    """Errors of every stage, of the mean hand and in InterNet's protocol, and both meshes."""
-    truth = measured_hands(hands, pose_batch(batch, hands).vertices)
-    predictions = [
-        measured_hands(hands, stage.vertices_xyz, LENGTH_SCALE * stage.offset) for stage in stages
-    ]
-    camera, size = batch["camera"], batch["camera"].shape[0]
-    scored = [score_batch(prediction, truth, camera) for prediction in predictions]
-    mean = None
-    if baseline is not None:
-        vertices, offset = (jax.numpy.broadcast_to(b, (size, *b.shape)) for b in baseline)
-        mean = score_batch(measured_hands(hands, vertices, offset), truth, camera)[0]
-    annotated = internet_errors(predictions[-1], batch["joints_xyz"], batch["joint_valid"])
-    return [errors for errors, _ in scored], scored[-1][1], mean, annotated, predictions[-1], truth
+def true_hands(hands: mano_jax.HandPair, labels: dict[str, jax.Array]) -> Hands:
+    """What the labels of a batch say (see `input_pipeline.batches`)."""
+    return measured_hands(hands, pose_batch(labels, hands).vertices)
+
+
+def predicted_hands(hands: mano_jax.HandPair, stage: Stage) -> Hands:
+    """What a model's estimate says."""
+    offset = LENGTH_SCALE * stage.offset
+    return measured_hands(hands, stage.vertices_xyz, offset, stage.vertices_uv)
 
 
 class Evaluation:
@@ -74,16 +64,12 @@ class Evaluation:
         baseline: MeanHand | None = None,
         volumes: bool = True,
     ):
-        self.model, self.hands = model, hands
-        self._variables, self._sharding = variables, None
-        self._baseline = None
+        self._model, self._hands, self._variables, self._sharding = model, hands, variables, None
+        self._final = Scores(hands, slow=volumes)
+        self._earlier: list[Scores] = []
+        self._baseline, self._mean_scores = baseline, None
         if baseline is not None:
-            self._baseline = tuple(
-                np.asarray(value, np.float32) for value in (baseline.vertices_xyz, baseline.offset)
-            )
-        self._volumes = volumes
-        self.stages: list[Scores] = []
-        self.mean_scores = Scores() if baseline is not None else None
+            self._mean_scores = Scores(hands)
 
     def add(
         self, batch: dict[str, np.ndarray], estimates: tuple[Stage, ...] | None = None
@@ -98,33 +84,35 @@ class Evaluation:
           Columns (B,) of the per-sample table, padded samples included (their mask is 0).
         """
         estimates = self.estimates(batch) if estimates is None else estimates
-        arrays = jax.device_put({k: batch[k] for k in _DEVICE_ARRAYS}, self._sharding)
-        stages, about, mean, annotated, prediction, truth = _score_stages(
-            self.hands, estimates, arrays, self._baseline
-        )
         mask = np.asarray(batch["mask"]) > 0
         valid = np.asarray(batch["hand_valid"], bool) & mask[:, None]
-        if not self.stages:
-            self.stages = [Scores(self.hands) for _ in stages]
-        for scores, errors in zip(self.stages, stages, strict=True):
-            columns = scores.add(errors, valid)
-        final = self.stages[-1]
-        interacting = np.asarray(batch["joint_valid"]).any(-1).all(-1)
-        final.add_internet(annotated, mask, interacting)
-        if mean is not None:
-            self.mean_scores.add(mean, valid)
-        columns |= about_hands(about, valid)
-        if self._volumes:
-            volumes = final.add_volumes("predicted", prediction, valid)
-            columns["interpenetration_cm3"] = volumes
-            columns["true_interpenetration_cm3"] = final.add_volumes("true", truth, valid)
-        return columns
+        labels = jax.device_put({k: batch[k] for k in _LABELS}, self._sharding)
+        truth, camera = true_hands(self._hands, labels), labels["camera"]
+        *earlier, last = (predicted_hands(self._hands, stage) for stage in estimates)
+        if not self._earlier:
+            self._earlier = [Scores(self._hands, (MAIN_PROTOCOL,)) for _ in earlier]
+        for scores, prediction in zip(self._earlier, earlier, strict=True):
+            scores.add(prediction, truth, camera, valid)
+        columns = self._final.add(last, truth, camera, valid)
+        annotated = internet_errors(last, labels["joints_xyz"], labels["joint_valid"])
+        self._final.internet.add(annotated, mask)
+        if self._mean_scores is not None:
+            self._mean_scores.add(self._mean_hands(len(mask)), truth, camera, valid)
+        return columns | difficulties(truth, camera, valid)
+
+    def _mean_hands(self, size: int) -> Hands:
+        vertices, offset = (
+            np.broadcast_to(np.asarray(value, np.float32), (size, *value.shape))
+            for value in (self._baseline.vertices_xyz, self._baseline.offset)
+        )
+        return measured_hands(self._hands, *jax.device_put((vertices, offset), self._sharding))
 
     def estimates(self, batch: dict[str, np.ndarray]) -> tuple[Stage, ...]:
         """What the model says of a batch, on the devices."""
         if self._sharding is None:
             self._place(len(batch["image"]))
-        return estimate(self.model, self._variables, jax.device_put(batch["image"], self._sharding))
+        images = jax.device_put(batch["image"], self._sharding)
+        return estimate(self._model, self._variables, images)
 
     def _place(self, batch_size: int) -> None:
         """Spreads batches over this process's devices when they can be shared evenly."""
@@ -133,51 +121,17 @@ class Evaluation:
             devices = devices[:1]
         mesh = Mesh(np.array(devices), ("batch",))
         self._sharding = NamedSharding(mesh, PartitionSpec("batch"))
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        self._variables = jax.device_put(self._variables, everywhere)
-        if self._baseline is not None:
-            self._baseline = jax.device_put(self._baseline, everywhere)
+        self._variables = jax.device_put(self._variables, NamedSharding(mesh, PartitionSpec()))
 
     def result(self) -> dict[str, Any]:
-        """Everything measured so far, as `evaluation.json` has it."""
-        if not self.stages:
-            raise ValueError("no samples to evaluate")
-        final = self.stages[-1]
-        result = report(final, self.hands, self.mean_scores)
-        result["by_stage"] = [stage.protocol_summaries()["wrist_scaled"] for stage in self.stages]
-        return result
+        """The content of `evaluation.json` so far.
 
-
-def report(
-    scores: Scores, hands: mano_jax.HandPair | None, mean_scores: Scores | None = None
-) -> dict[str, Any]:
-    """The content of `evaluation.json`.
-
-    Args:
-      scores: of the predictor.
-      hands: the hand models.
-      mean_scores: of the mean hand, or None when there is no training split to take it from.
-
-    Returns:
-      A dictionary ready for JSON.
-    """
-    result: dict[str, Any] = scores.protocol_summaries()
-    first = next(iter(scores.protocols.values()))
-    result |= {
-        "samples": first.samples,
-        "interpenetration_cm3": scores.volume_cm3("predicted"),
-        "true_interpenetration_cm3": scores.volume_cm3("true"),
-        "baseline_mean_hand": mean_scores.protocol_summaries() if mean_scores else None,
-        "internet": scores.internet.summary(),
-        "by_joint_mm": {
-            name: dict(zip(SIDES, totals.by_joint_mm().tolist(), strict=True))
-            for name, totals in scores.protocols.items()
-        },
-        "pck": {"thresholds_mm": PCK_THRESHOLDS_MM.tolist()}
-        | {name: totals.pck().tolist() for name, totals in scores.protocols.items()},
-        "hands": None if hands is None else hands.name,
-    }
-    return result
+        Raises:
+          ValueError: there are no samples.
+        """
+        stages = [*self._earlier, self._final]
+        by_stage = [scores.summary(MAIN_PROTOCOL) for scores in stages]
+        return self._final.report(self._mean_scores) | {"by_stage": by_stage}
 
 
 def evaluate(
@@ -198,7 +152,7 @@ def evaluate(
       variables: its {"params", "batch_stats"}.
       hands: the hand models.
       batches: as from `input_pipeline.batches.eval_batches`.
-      baseline: see `mean_hand.mean_hand`; None leaves `baseline_mean_hand` null.
+      baseline: see `labels.mean_hand`; None leaves `baseline_mean_hand` null.
       volumes: whether to measure interpenetration (about a millisecond a sample).
       samples: takes every sample's errors; give one to have the table written, or to rank them.
       progress: called after every batch with the number of its real samples.
@@ -218,6 +172,28 @@ def evaluate(
             if progress is not None:
                 progress(int(real.sum()))
     return evaluation.result() | kept.summary()
+
+
+def validation_figures(result: dict[str, Any]) -> dict[str, float]:
+    """What training records of a validation, one number a name.
+
+    Args:
+      result: of `Evaluation.result`.
+
+    Returns:
+      Every "detail" metric under `MAIN_PROTOCOL`; mean_hand_mpjpe_mm, the same for the mean hand
+      (the first metric); and mpjpe_stage_N_mm of every stage.
+    """
+    first = shown_in("detail")[0]
+    every = {**result, **result[MAIN_PROTOCOL]}
+    figures = {metric.key(): every.get(metric.key()) for metric in shown_in("detail")}
+    if result["baseline_mean_hand"]:
+        figures[f"mean_hand_{first.key()}"] = result["baseline_mean_hand"][MAIN_PROTOCOL][
+            first.key()
+        ]
+    for number, stage in enumerate(result["by_stage"]):
+        figures[first.key(f"stage_{number}")] = stage[first.key()]
+    return {name: float(value) for name, value in figures.items() if value is not None}
 
 
 def write_evaluation(path: str | os.PathLike, result: dict[str, Any]) -> None:

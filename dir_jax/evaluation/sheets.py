@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dir_jax.evaluation.metrics import PROTOCOLS
+from dir_jax.evaluation.protocols import PROTOCOLS
 from dir_jax.models.forward import estimate_all
 from dir_jax.models.types import Stage
 from dir_jax.pictures.drawing import caption, contact_sheet, save_png

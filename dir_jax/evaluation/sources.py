@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import jax
 from tqdm import tqdm
 
-from dir_jax.evaluation.given_files import PredictionTable, read_predictions
-from dir_jax.evaluation.given_scores import score_predictions
-from dir_jax.evaluation.mean_hand import MeanHand, mean_hand
+from dir_jax.evaluation.labels import MeanHand, mean_hand
+from dir_jax.evaluation.predictions import PredictionTable, read_predictions, score_predictions
 from dir_jax.evaluation.runner import evaluate
 from dir_jax.evaluation.samples import Samples
 from dir_jax.evaluation.sheets import Examples, draw_evaluation, look_at

@@ -8,15 +8,20 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dir_jax.evaluation.given_files import PredictionTable, in_camera_space
-from dir_jax.evaluation.given_scores import hands_of, placed
-from dir_jax.evaluation.metrics import PROTOCOLS, WRIST, Hands, protocol_errors
-from dir_jax.evaluation.samples import Samples
-from dir_jax.evaluation.scoring import hands_in_one_space, measured_hands
+from dir_jax.evaluation.metrics import METRICS, measure
+from dir_jax.evaluation.predictions import PredictionTable
+from dir_jax.evaluation.protocols import (
+    MAIN_PROTOCOL,
+    WRIST,
+    Hands,
+    hands_in_one_space,
+    measured_hands,
+)
+from dir_jax.evaluation.runner import predicted_hands
+from dir_jax.evaluation.samples import Samples, identity_row
 from dir_jax.evaluation.sheets import Examples, chosen_samples
-from dir_jax.evaluation.table import identity_row
 from dir_jax.losses.targets import pose_batch
-from dir_jax.models.constants import IMAGE_SIZE, LENGTH_SCALE
+from dir_jax.models.constants import IMAGE_SIZE
 from dir_jax.models.types import Stage, one_space
 from dir_jax.pictures.drawing import PAPER, draw_meshes
 from dir_jax.pictures.pages.hands3d import StageMesh
@@ -121,9 +126,8 @@ def stage_errors_mm(batch, stages, truth: np.ndarray, hands: HandPair) -> np.nda
     valid = np.asarray(batch["hand_valid"], bool)
     errors = []
     for stage in stages:
-        prediction = measured_hands(hands, stage.vertices_xyz, LENGTH_SCALE * stage.offset)
-        found = protocol_errors(prediction, true_hands, None, PROTOCOLS["wrist_scaled"])
-        per_hand = np.asarray(found.joint_mm).mean(-1)
+        found = measure(hands, predicted_hands(hands, stage), true_hands, None, (MAIN_PROTOCOL,))
+        per_hand = np.asarray(found.values[MAIN_PROTOCOL][METRICS[0].name])
         total = np.where(valid, per_hand, 0.0).sum(-1)
         errors.append(total / np.maximum(valid.sum(-1), 1))
     return np.stack(errors)
@@ -162,10 +166,7 @@ def table_samples(choice: Choice, table: PredictionTable, hands: HandPair) -> Sh
     meshes = table.has_meshes
     batch = table.take(np.asarray(choice.indices))
     with jax.enable_x64(True):
-        prediction = hands_of(hands, batch, "", meshes)
-        absolute = in_camera_space(prediction.joints_xyz[:, :, WRIST])
-        prediction = placed(prediction, batch.get("offset"), absolute)
-        truth = hands_of(hands, batch, "gt_", meshes)
+        prediction, truth = table.hands(hands, batch)
     valid = batch.get("hand_valid", np.ones((len(choice.indices), 2))).astype(bool)
     truth = _only_valid(truth, valid)
     note = "prediction"

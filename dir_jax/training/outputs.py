@@ -10,8 +10,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from dir_jax.evaluation.mean_hand import MeanHand, mean_hand
-from dir_jax.evaluation.runner import Evaluation, evaluate, write_evaluation
+from dir_jax.evaluation.labels import MeanHand, mean_hand
+from dir_jax.evaluation.runner import (
+    Evaluation,
+    evaluate,
+    validation_figures,
+    write_evaluation,
+)
 from dir_jax.models.types import Stage
 from dir_jax.pictures.drawing import save_png
 from dir_jax.training.drawing import comparison_mesh, comparison_picture
@@ -60,14 +65,7 @@ class Validation:
             evaluation.add(batch, stages)
         if run.leader:
             self._show(int(state.step), *first)
-        result = evaluation.result()
-        names = ("mpjpe_mm", "mpvpe_mm", "mrrpe_mm")
-        numbers = {name: float(result["wrist_scaled"][name]) for name in names}
-        mean = result["baseline_mean_hand"]["wrist_scaled"]
-        numbers["mean_hand_mpjpe_mm"] = float(mean["mpjpe_mm"])
-        for index, stage in enumerate(result["by_stage"]):
-            numbers[f"mpjpe_stage_{index}_mm"] = float(stage["mpjpe_mm"])
-        return numbers
+        return validation_figures(evaluation.result())
 
     def _show(self, step: int, batch: dict[str, np.ndarray], stages: tuple[Stage, ...]) -> None:
         stages = jax.device_get(stages)

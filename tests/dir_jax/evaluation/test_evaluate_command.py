@@ -1,13 +1,15 @@
 import csv
 import json
 
+import jax
 import numpy as np
 import pytest
 
 import mano_jax
 from dir_jax.evaluation import command as evaluate_command
-from dir_jax.evaluation import given_checks as prediction_checks
 from dir_jax.evaluation.array_archive import ArchiveError, ArrayArchive
+from dir_jax.evaluation.predictions import median_hand_length
+from dir_jax.evaluation.protocols import evaluation_joints
 from tests.dir_jax.evaluation.test_metrics import KEYS
 from tests.golden.toy_mano import toy_mano
 
@@ -82,11 +84,7 @@ def test_several_files_and_joints_only(tmp_path, toy_folder, arrays, capsys):
 
 
 def joints_of(vertices):
-    from dir_jax.evaluation.metrics import evaluation_joints
-
     pair = mano_jax.load_pair({side: toy_mano(side) for side in ("left", "right")})
-    import jax
-
     with jax.enable_x64(True):
         return np.asarray(evaluation_joints(pair, vertices))
 
@@ -264,4 +262,4 @@ def test_archive_refuses_a_cut_file(tmp_path):
 def test_median_hand_length_of_the_open_hand():
     vertices = np.stack([hand.v_template for hand in (lambda p: (p.left, p.right))(
         mano_jax.open_hands())])[None]  # fmt: skip
-    assert 0.12 < prediction_checks.median_hand_length(vertices) < 0.3
+    assert 0.12 < median_hand_length(vertices) < 0.3

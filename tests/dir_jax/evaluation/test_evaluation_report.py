@@ -69,8 +69,7 @@ def test_joints_and_meshes_of_several_systems(tmp_path, toy_folder, arrays):  # 
 
 
 def test_a_hand_that_does_not_count_is_not_shown(toy_folder, tmp_path, arrays):  # noqa: F811
-    from dir_jax.evaluation.given_files import read_predictions
-    from dir_jax.evaluation.given_scores import score_predictions
+    from dir_jax.evaluation.predictions import read_predictions, score_predictions
 
     valid = np.ones((5, 2), bool)
     valid[1, 0] = valid[2, 1] = False

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import mano_jax
-from dir_jax.evaluation import metrics, totals
+from dir_jax.evaluation import internet, metrics, protocols, totals
 from tests.golden.toy_mano import toy_mano
 
 KEYS = {  # golden name -> key in the summary
@@ -29,135 +29,138 @@ def golden(golden_dir):
     return data
 
 
-def measure(hands, golden, dtype, rows=slice(None)):
+def add(scores, hands, golden, dtype, rows=slice(None), valid=None):
     cast = {k: golden[k][rows].astype(dtype) for k in ("gt", "pred", "offset", "camera")}
-    joints = {k: metrics.evaluation_joints(hands, cast[k]) for k in ("gt", "pred")}
-    prediction = metrics.Hands(joints["pred"], cast["pred"], cast["offset"])
-    return metrics.all_errors(prediction, metrics.Hands(joints["gt"], cast["gt"]), cast["camera"])
+    prediction = protocols.measured_hands(hands, cast["pred"], cast["offset"])
+    truth = protocols.measured_hands(hands, cast["gt"])
+    valid = np.ones((len(cast["gt"]), 2), bool) if valid is None else valid
+    return scores.add(prediction, truth, cast["camera"], valid)
 
 
-@pytest.mark.parametrize("protocol", list(metrics.PROTOCOLS))
-def test_reference_numbers(toy_pair, golden, protocol):
+def test_reference_numbers(toy_pair, golden):
+    scores = totals.Scores(toy_pair)
     with jax.enable_x64(True):
-        errors = measure(toy_pair, golden, np.float64)[protocol]
-        assert errors.joint_mm.dtype == np.float64
-    total = totals.ProtocolTotals()
-    total.add(errors, np.ones((5, 2), bool))
-    summary = total.summary()
-    for name, key in KEYS.items():
-        assert summary[key] == pytest.approx(float(golden[f"{protocol}/{name}"]), abs=1e-6), key
-    assert summary["samples"] == 5
+        columns = add(scores, toy_pair, golden, np.float64)
+    for protocol in protocols.PROTOCOLS:
+        summary = scores.summary(protocol)
+        for name, key in KEYS.items():
+            assert summary[key] == pytest.approx(float(golden[f"{protocol}/{name}"]), abs=1e-6), key
+        assert summary["samples"] == 5
+        assert columns[f"{protocol}_mpjpe_left_mm"].mean() == summary["mpjpe_left_mm"]
 
 
 def test_float32_is_good_to_a_micrometre(toy_pair, golden):
-    single = measure(toy_pair, golden, np.float32)["wrist_scaled"]
-    assert single.joint_mm.dtype == np.float32
-    total = totals.ProtocolTotals()
-    total.add(single, np.ones((5, 2), bool))
+    scores = totals.Scores(toy_pair)
+    add(scores, toy_pair, golden, np.float32)
     # A metre from the camera, float32 steps are 6e-5 mm.
-    assert total.summary()["mpjpe_mm"] == pytest.approx(
-        float(golden["wrist_scaled/mpjpe"]), abs=1e-3
-    )
+    expected = float(golden["wrist_scaled/mpjpe"])
+    assert scores.summary("wrist_scaled")["mpjpe_mm"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_uneven_batches_and_padding_change_nothing(toy_pair, golden):
-    whole, pieces = totals.ProtocolTotals(), totals.ProtocolTotals()
-    whole.add(measure(toy_pair, golden, np.float32)["mcp_scaled"], np.ones((5, 2), bool))
-    for rows, real in ((slice(0, 3), 3), (slice(2, 5), 2)):  # the second: row 2 again, masked
-        errors = measure(toy_pair, golden, np.float32, rows)["mcp_scaled"]
-        mask = np.ones((3, 2), bool) if real == 3 else np.array([[0, 0], [1, 1], [1, 1]], bool)
-        pieces.add(errors, mask)
-    assert pieces.summary() == pytest.approx(whole.summary(), rel=1e-5)
-    assert pieces.summary()["samples"] == 5
-    np.testing.assert_allclose(pieces.by_joint_mm(), whole.by_joint_mm(), rtol=1e-5)
+    whole, pieces = totals.Scores(toy_pair), totals.Scores(toy_pair)
+    add(whole, toy_pair, golden, np.float32)
+    add(pieces, toy_pair, golden, np.float32, slice(0, 3))
+    mask = np.array([[0, 0], [1, 1], [1, 1]], bool)  # row 2 again, masked
+    add(pieces, toy_pair, golden, np.float32, slice(2, 5), mask)
+    whole, pieces = whole.report(), pieces.report()
+    assert pieces["mcp_scaled"] == pytest.approx(whole["mcp_scaled"], rel=1e-5)
+    assert pieces["samples"] == 5
+    for side in ("left", "right"):
+        joints = [part["by_joint_mm"]["mcp_scaled"][side] for part in (pieces, whole)]
+        np.testing.assert_allclose(*joints, rtol=1e-5)
 
 
 def random_hands(seed, count=6):
     rng = np.random.default_rng(seed)
     joints = rng.normal(0, 0.05, (count, 2, 21, 3)) + [0, 0, 0.9]
-    return metrics.Hands(joints, rng.normal(0, 0.05, (count, 2, 778, 3)) + [0, 0, 0.9])
+    return protocols.Hands(joints, rng.normal(0, 0.05, (count, 2, 778, 3)) + [0, 0, 0.9])
 
 
-def test_invariance_of_each_protocol():
+def test_invariance_of_each_protocol(toy_pair):
     rng = np.random.default_rng(1)
     truth = random_hands(0)
     scale = rng.uniform(0.5, 2, (6, 2, 1, 1))
-    moved = truth.replace(
-        joints_xyz=truth.joints_xyz * scale + 0.3, vertices_xyz=truth.vertices_xyz * scale + 0.3
-    )
+    moved = jax.tree.map(lambda points: points * scale + 0.3, truth)
     camera = np.broadcast_to([[900.0, 0, 128], [0, 900, 128], [0, 0, 1]], (6, 3, 3))
     with jax.enable_x64(True):
-        errors = metrics.all_errors(moved, truth, camera)
-    for name, protocol in metrics.PROTOCOLS.items():
-        worst = [np.abs(v).max() for v in (errors[name].joint_mm, errors[name].vertex_px)]
-        assert (max(worst) < 1e-6) == protocol.scaled, name
-        assert np.abs(errors[name].joint_mm[..., protocol.root]).max() < 1e-9
+        measured = metrics.measure(toy_pair, moved, truth, camera)
+    for name, protocol in protocols.PROTOCOLS.items():
+        worst = max(np.abs(measured.values[name][m]).max() for m in ("mpjpe", "miaa"))
+        assert (worst < 1e-6) == protocol.scaled, name
+        assert np.abs(measured.joint_mm[name][..., protocol.root]).max() < 1e-9
 
 
-def test_joints_only_leave_the_rest_open():
-    truth = random_hands(2)
-    prediction = metrics.Hands(random_hands(3).joints_xyz)
-    errors = metrics.protocol_errors(prediction, truth, None, metrics.PROTOCOLS["wrist_scaled"])
-    assert errors.joint_mm.shape == (6, 2, 21)
-    assert errors.vertex_mm is None and errors.joint_px is None and errors.root_mm is None
-    total = totals.ProtocolTotals()
-    total.add(errors, np.ones((6, 2), bool))
-    summary = total.summary()
+def test_joints_only_leave_the_rest_open(toy_pair):
+    scores = totals.Scores(toy_pair, slow=True)
+    prediction = protocols.Hands(random_hands(3).joints_xyz)
+    columns = scores.add(prediction, random_hands(2), None, np.ones((6, 2), bool))
+    assert not [name for name in columns if "px" in name or "mpvpe" in name or "mrrpe" in name]
+    result = scores.report()
+    summary = result["wrist_scaled"]
     assert summary["mpvpe_mm"] is None and summary["mrrpe_mm"] is None and summary["mpjpe_mm"] > 0
+    assert result["interpenetration_cm3"] is None
 
 
-def test_pck_curve_and_area():
-    joint_mm = np.full((1, 2, 21), 25.0)
-    joint_mm[0, 0, :10] = [0, 50, 60, 10, 10, 10, 10, 10, 10, 10]
-    total = totals.ProtocolTotals()
-    errors = metrics.Errors(joint_mm, None, None, None, None)
-    total.add(errors, np.array([[True, False]]))
-    curve = total.pck()
-    assert len(curve) == 200 and totals.PCK_THRESHOLDS_MM[[0, -1]].tolist() == [0.0, 50.0]
-    for threshold, share in zip(totals.PCK_THRESHOLDS_MM, curve, strict=True):
-        assert share == pytest.approx((joint_mm[0, 0] <= threshold).mean())
-    assert curve[0] == pytest.approx(1 / 21) and curve[-1] == pytest.approx(20 / 21)
-    assert totals.auc(curve) == pytest.approx(np.trapezoid(curve, totals.PCK_THRESHOLDS_MM) / 50)
+def test_pck_curve_and_area(toy_pair):
+    truth, prediction = random_hands(4), random_hands(5)
+    scores = totals.Scores(toy_pair)
+    with jax.enable_x64(True):
+        scores.add(prediction, truth, None, np.ones((6, 2), bool))
+        joint_mm = metrics.measure(toy_pair, prediction, truth).joint_mm["mcp_unscaled"]
+    thresholds = metrics.PCK_THRESHOLDS_MM
+    curve = np.array(scores.report()["pck"]["mcp_unscaled"])
+    assert len(curve) == 200 and thresholds[[0, -1]].tolist() == [0.0, 50.0]
+    for threshold, share in zip(thresholds, curve, strict=True):
+        assert share == pytest.approx((np.asarray(joint_mm) <= threshold).mean())
+    assert curve[0] == pytest.approx(1 / 21) and 1 / 21 < curve[-1] < 1
+    area = np.trapezoid(curve, thresholds) / 50
+    assert scores.summary("mcp_unscaled")["auc_0_50"] == pytest.approx(area)
 
 
-def test_one_valid_hand_counts_alone():
-    total = totals.ProtocolTotals()
-    joint_mm = np.stack([np.full((2, 21), [[3.0], [np.nan]]), np.full((2, 21), 5.0)])
-    errors = metrics.Errors(joint_mm, None, None, None, np.array([7.0, 9.0]))
-    total.add(errors, np.array([[True, False], [True, True]]))
-    summary = total.summary()
-    assert summary["mpjpe_left_mm"] == 4.0 and summary["mpjpe_right_mm"] == 5.0
-    assert summary["mpjpe_mm"] == 4.5 and summary["mrrpe_mm"] == 9.0 and summary["samples"] == 2
+def test_one_valid_hand_counts_alone_and_nan_is_no_zero(toy_pair):
+    truth = protocols.Hands(np.zeros((3, 2, 21, 3)))
+    joints = np.zeros((3, 2, 21, 3))
+    joints[:, :, 1:, 0] = np.array([[3.0, np.nan], [5, 5], [4, 2]])[..., None] * 0.021 / 20
+    offset = np.array([[7.0, 0, 0], [0.009, 0, 0], [0.001, 0, 0]])
+    valid = np.array([[True, False], [True, True], [True, True]])
+    scores = totals.Scores(toy_pair, ("wrist_unscaled",))
+    with jax.enable_x64(True):
+        scores.add(protocols.Hands(joints, None, offset), truth, None, valid)
+        found = scores.summary("wrist_unscaled")
+        assert found["mpjpe_left_mm"] == pytest.approx(4)
+        assert found["mpjpe_right_mm"] == pytest.approx(3.5)
+        assert found["mpjpe_mm"] == pytest.approx(3.75)
+        assert found["mrrpe_mm"] == pytest.approx(5) and found["samples"] == 3
+        columns = scores.add(protocols.Hands(joints * np.nan, None, offset), truth, None, valid)
+    assert np.isnan(columns["wrist_unscaled_mpjpe_right_mm"]).tolist() == [True, False, False]
+    assert scores.summary("wrist_unscaled")["mpjpe_mm"] == np.inf
 
 
 def test_internet_protocol_by_hand():
     rng = np.random.default_rng(4)
     truth = rng.normal(0, 0.05, (3, 2, 21, 3))
-    prediction = metrics.Hands(rng.normal(0, 0.05, (3, 2, 21, 3)), None, rng.normal(0, 1, (3, 3)))
+    guess = rng.normal(0, 0.05, (3, 2, 21, 3))
+    prediction = protocols.Hands(guess, None, rng.normal(0, 1, (3, 3)))
     valid = rng.random((3, 2, 21)) > 0.3
     valid[:, :, 0] = [[True, True], [True, False], [False, True]]
+    valid[2, 0] = False  # one hand; in sample 1 the right hand lacks its wrist only
     truth[~valid] = np.nan
     with jax.enable_x64(True):
-        errors = metrics.internet_errors(prediction, np.asarray(truth), valid)
-    interacting = np.array([True, False, False])
-    total = totals.InterNetTotals()
-    total.add(errors, np.ones(3, bool), interacting)
+        errors = internet.internet_errors(prediction, np.asarray(truth), valid)
+    total = internet.InterNetTotals()
+    total.add(errors, np.ones(3, bool))
     summary = total.summary()
 
     found = {"single": {}, "interacting": {}, "all": {}}
-    for n in range(3):
-        for hand in range(2):
-            for joint in range(21):
-                if valid[n, hand, 0] and valid[n, hand, joint]:
-                    guess = prediction.joints_xyz[n, hand]
-                    true = truth[n, hand, joint] - truth[n, hand, 0]
-                    error = 1000 * np.linalg.norm(guess[joint] - guess[0] - true)
-                    for group in ("interacting" if interacting[n] else "single", "all"):
-                        found[group].setdefault((hand, joint), []).append(error)
+    for n, hand, joint in np.argwhere(valid & valid[:, :, :1]):
+        true = truth[n, hand, joint] - truth[n, hand, 0]
+        error = 1000 * np.linalg.norm(guess[n, hand, joint] - guess[n, hand, 0] - true)
+        for group in ("interacting" if n < 2 else "single", "all"):
+            found[group].setdefault((hand, joint), []).append(error)
     for group, joints in found.items():
         expected = np.mean([np.mean(values) for values in joints.values()])
         assert summary[f"{group}_mpjpe_mm"] == pytest.approx(expected)
     gap = truth[0, 1, 0] - truth[0, 0, 0] - prediction.offset[0]
     assert summary["mrrpe_mm"] == pytest.approx(1000 * np.linalg.norm(gap))
-    counts = [summary[f"{group}_samples"] for group in ("single", "interacting", "all")]
-    assert counts == [2, 1, 3]
+    assert [summary[f"{group}_samples"] for group in internet.GROUPS] == [1, 2, 3]

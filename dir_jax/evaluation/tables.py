@@ -1,0 +1,100 @@
+"""Results as text: every protocol in one table, with the published figures beside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dir_jax.evaluation.internet import GROUPS
+from dir_jax.evaluation.metrics import shown_in
+from dir_jax.evaluation.protocols import PROTOCOLS
+from dir_jax.evaluation.published import PUBLISHED
+from mano_jax.constants import SIDES
+
+Results = Mapping[str, Mapping[str, Any]]
+"""Contents of `evaluation.json` by the name to print."""
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join([row[0].ljust(len(first)), *rest]).rstrip())
+    return "\n".join(lines)
+
+
+def table_columns() -> dict[str, str]:
+    """Keys of `evaluation.json` by heading: the columns of a protocol's table."""
+    columns = {}
+    for metric in shown_in("table"):
+        columns[metric.heading] = metric.key()
+        if "sides" in metric.shown:
+            columns |= {side: metric.key(side) for side in SIDES}
+    return columns
+
+
+def cell(value: float | None, key: str = "") -> str:
+    """A figure as text; an area under a curve has more places."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if key.startswith("auc") else f"{value:.2f}"
+
+
+def protocol_rows(results: Results, protocol: str) -> tuple[list[list[str]], dict[str, str]]:
+    """One protocol's table.
+
+    Args:
+      results: contents of `evaluation.json` by the name to print.
+      protocol: a key of `PROTOCOLS`.
+
+    Returns:
+      Rows of cells, the first one the header; and the letter of each source of published figures.
+    """
+    columns = table_columns()
+
+    def row(name: str, values: Mapping[str, Any]) -> list[str]:
+        cells = [cell(values.get(key), key) for key in columns.values()]
+        return [name, *cells, str(values.get("samples", ""))]
+
+    rows = [[protocol, *columns, "samples"]]
+    for name, result in results.items():
+        rows.append(row(name, {**result, **result[protocol]}))
+        if baseline := result.get("baseline_mean_hand"):
+            rows.append(row("  mean hand", baseline[protocol]))
+    sources: dict[str, str] = {}
+    for published in PUBLISHED:
+        if published.protocol == protocol:
+            letter = sources.setdefault(published.source, "abcdefgh"[len(sources)])
+            rows.append(row(f"{published.name} [{letter}]", published.values))
+    return rows, {letter: source for source, letter in sources.items()}
+
+
+def source_line(letter: str, source: str) -> str:
+    """What a letter behind a published row stands for."""
+    return f"[{letter}] published, InterHand2.6M test: {source}"
+
+
+def internet_rows(results: Results) -> list[list[str]]:
+    """InterNet's protocol: rows of cells; only the header when nobody has annotated joints."""
+    header = ["internet (annotated joints)", *(f"{g} mm" for g in GROUPS), "MRRPE mm", "samples"]
+    rows = [header]
+    for name, result in results.items():
+        values = result.get("internet") or {}
+        if values.get("all_samples"):
+            keys = [*(f"{group}_mpjpe_mm" for group in GROUPS), "mrrpe_mm"]
+            cells = [cell(values.get(key)) for key in keys]
+            rows.append([name, *cells, str(values["all_samples"])])
+    return rows
+
+
+def all_tables(results: Results) -> str:
+    """The tables of every protocol, InterNet's last; letters of published rows are explained."""
+    tables = []
+    for protocol in PROTOCOLS:
+        rows, sources = protocol_rows(results, protocol)
+        notes = [f"  {source_line(*source)}" for source in sources.items()]
+        tables.append("\n".join([text_table(rows), *notes]))
+    rows = internet_rows(results)
+    return "\n\n".join(tables + ([text_table(rows)] if len(rows) > 1 else []))
