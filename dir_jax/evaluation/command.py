@@ -15,10 +15,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import jax
 
 from configs.arguments import read_recipe, split_recipe_arguments
-from dir_jax.evaluation.page import write_report
 from dir_jax.evaluation.predictions import __doc__ as predictions_format
 from dir_jax.evaluation.runner import write_evaluation
-from dir_jax.evaluation.sheets import draw_pck
 from dir_jax.evaluation.sources import evaluate_model, evaluate_predictions
 from dir_jax.evaluation.tables import all_tables
 from dir_jax.weights.arguments import add_model_arguments
@@ -106,9 +104,10 @@ def run(arguments: argparse.Namespace, recipe: Mapping[str, Any]) -> None:
     results = {name: evaluated.result for name, evaluated in found.items()}
     content = next(iter(results.values())) if len(results) == 1 else {"predictions": results}
     write_evaluation(output, content)
-    draw_pck(output.with_name(f"{output.stem}_pck.png"), results)
     report = ""
     if not arguments.no_report:
+        from dir_jax.evaluation.page import write_report  # plotly is not needed for figures alone
+
         page = pathlib.Path(arguments.report or output.with_suffix(".html"))
         write_report(page, found)
         report = f", to look at in {page}"

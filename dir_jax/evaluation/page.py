@@ -1,14 +1,17 @@
-"""evaluation.html: everything that was measured, on one page to open and page through."""
+"""evaluation.html: everything that was measured, on one page, with samples to look at."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from dir_jax.evaluation.metrics import shown_in
+from dir_jax.evaluation.examples import GROUPS, Shown
+from dir_jax.evaluation.metrics import METRICS, shown_in
 from dir_jax.evaluation.protocols import MAIN_PROTOCOL, PROTOCOLS
 from dir_jax.evaluation.samples import DIFFICULTIES
 from dir_jax.evaluation.sources import Evaluated
@@ -20,17 +23,27 @@ from dir_jax.evaluation.tables import (
     source_line,
     table_columns,
 )
-from dir_jax.pictures.pages.bars import bars_figure
-from dir_jax.pictures.pages.curves import Curve, curves_figure
-from dir_jax.pictures.pages.elements import note, table
-from dir_jax.pictures.pages.images import grid
-from dir_jax.pictures.pages.page import Html, Section, write_page
-from dir_jax.pictures.pages.run_record import stage_name
-from dir_jax.pictures.pages.sample_pager import sample_pager
+from dir_jax.pictures.figures import HUES, THEME, StageView, hands_figure, stage_name
+from dir_jax.pictures.page import (
+    Html,
+    chart,
+    element,
+    folded,
+    grid,
+    image,
+    note,
+    section,
+    table,
+    write_page,
+)
 from mano_jax.constants import JOINT_NAMES, SIDES
 
-MOST_CAMERAS = 40
 HISTOGRAM_BINS = 40
+HEIGHT = 340
+"""Of a chart, pixels."""
+MEAN_HAND = "mean hand"
+MAIN_ERROR = f"{MAIN_PROTOCOL} {METRICS[0].heading}"
+"""What samples, joints and groups are compared by."""
 
 
 def write_report(path: str | os.PathLike, found: Mapping[str, Evaluated]) -> None:
@@ -44,28 +57,24 @@ def write_report(path: str | os.PathLike, found: Mapping[str, Evaluated]) -> Non
       OSError: it cannot be written.
     """
     results = {name: evaluated.result for name, evaluated in found.items()}
-    sections = [
-        *_tables(results),
-        Section("How many joints are how near", [_pck(results)]),
-        Section("Errors of the samples", [_histogram(found)]),
-        Section("By joint", [_by_joint(results)]),
+    shown = {name: samples for name, one in found.items() if (samples := one.shown())}
+    parts = [
+        _lead(results),
+        _protocol_table(results, MAIN_PROTOCOL),
+        section("PCK: share of joints within a given error", chart(_pck(results))),
+        section("Errors of the samples", *_histogram(found)),
+        section("Errors of the joints", chart(_by_joint(results))),
         *_by_stage(results),
         *_groups(results),
+        *_samples(shown),
+        *(
+            _protocol_table(results, protocol)
+            for protocol in PROTOCOLS
+            if protocol != MAIN_PROTOCOL
+        ),
+        *_internet(results),
     ]
-    for name, evaluated in found.items():
-        shown = evaluated.shown()
-        if shown.samples:
-            heading = "Samples" if len(found) == 1 else f"Samples: {name}"
-            sections.append(Section(heading, [_how_to_page(), sample_pager(*shown)]))
-    write_page(path, "Evaluation", sections, _lead(results))
-
-
-def _how_to_page() -> Html:
-    return note(
-        "The worst, median and best samples by wrist_scaled MPJPE. Arrow keys go from one to the "
-        "next, headings sort the list, the mouse turns the hands. All samples are in the CSV file "
-        "beside this page."
-    )
+    write_page(path, "Evaluation", *parts)
 
 
 def _lead(results: Results) -> str:
@@ -77,166 +86,180 @@ def _lead(results: Results) -> str:
     return f"{'; '.join(parts)}. Hands: {', '.join(sorted(hands))}."
 
 
-def _tables(results: Results) -> list[Section]:
-    sections = []
-    for protocol in PROTOCOLS:
-        rows, sources = protocol_rows(results, protocol)
-        names = list(results)
-        body = []
-        for row in rows[1:]:
-            body.append(row)
-            if names and row[0] == names[0]:
-                body += _interval(results[names.pop(0)], protocol)
-        sections.append(
-            Section(
-                protocol,
-                [
-                    note(f"{PROTOCOLS[protocol].meaning}."),
-                    table(["", *rows[0][1:]], body, numbers=True),
-                    *(note(source_line(*source)) for source in sources.items()),
-                ],
-            )
-        )
-    rows = internet_rows(results)
-    if len(rows) > 1:
-        text = "InterNet's protocol: annotated joints that are valid, relative to the wrist."
-        sections.append(
-            Section("internet", [note(text), table(["", *rows[0][1:]], rows[1:], numbers=True)])
-        )
-    return sections
+def _text(value: float | None) -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{value:.2f}"
+
+
+def _label(results: Results, name: str, what: str) -> str:
+    """What a line or bar shows, and of whom when there are several."""
+    return what if len(results) == 1 else f"{name}, {what}"
+
+
+def _protocol_table(results: Results, protocol: str) -> Html:
+    rows, sources = protocol_rows(results, protocol)
+    names, body = list(results), []
+    for row in rows[1:]:
+        body.append(row)
+        if names and row[0] == names[0]:
+            body += _interval(results[names.pop(0)], protocol)
+    sources = [note(source_line(*source)) for source in sources.items()]
+    return section(
+        protocol, note(f"{PROTOCOLS[protocol].meaning}."), table(["", *rows[0][1:]], body), *sources
+    )
 
 
 def _interval(result: Mapping[str, Any], protocol: str) -> list[list[str]]:
     """The bootstrap's 95 % intervals as a row of the table."""
-    intervals = result.get("confidence_95") or {}
-    intervals = {**intervals, **(intervals.get(protocol) or {})}
-    cells = [
-        "" if (limits := intervals.get(key)) is None else f"{limits[0]:.2f} to {limits[1]:.2f}"
-        for key in table_columns().values()
-    ]
+    limits = result.get("confidence_95") or {}
+    limits = {**limits, **(limits.get(protocol) or {})}
+    found = [limits.get(key) for key in table_columns().values()]
+    cells = ["" if one is None else f"{one[0]:.2f} to {one[1]:.2f}" for one in found]
     return [["95 % interval", *cells, ""]] if any(cells) else []
 
 
-def _pck(results: Results) -> Html:
-    figures = []
-    for protocol in PROTOCOLS:
-        curves = [
-            Curve(
-                f"{name} (AUC {result[protocol]['auc_0_50'] or 0.0:.3f})",
-                np.asarray(result["pck"]["thresholds_mm"], float),
-                np.asarray(result["pck"][protocol], float),
+def _internet(results: Results) -> list[Html]:
+    rows = internet_rows(results)
+    text = "InterNet's protocol: annotated joints that are valid, relative to the wrist."
+    shown = table(["", *rows[0][1:]], rows[1:])
+    return [section("internet", note(text), shown)] if len(rows) > 1 else []
+
+
+def _pck(results: Results) -> go.Figure:
+    """A panel for every protocol, in each a curve for every predictor and for the mean hand."""
+    curves = dict(results)
+    for name, result in results.items():
+        if (mean := result.get("baseline_mean_hand")) and "pck" in mean:
+            curves[_label(results, name, MEAN_HAND)] = mean
+    figure = make_subplots(
+        cols=len(PROTOCOLS),
+        shared_yaxes=True,
+        horizontal_spacing=0.02,
+        subplot_titles=[f"{name}<br>AUC 0-50: {_areas(results, name)}" for name in PROTOCOLS],
+    )
+    for column, protocol in enumerate(PROTOCOLS, 1):
+        for hue, (name, result) in zip(_cycle(), curves.items(), strict=False):
+            curve = go.Scatter(
+                x=result["pck"]["thresholds_mm"],
+                y=result["pck"][protocol],
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                line={"color": hue, "dash": "solid" if name in results else "dash"},
             )
-            for name, result in results.items()
-        ]
-        auc = f", AUC 0-50: {curves[0].name.split('AUC ')[1][:-1]}" if len(curves) == 1 else ""
-        labels = {"x_label": "error, mm", "y_label": "share of joints"}
-        figures.append(curves_figure(curves, f"{protocol}{auc}", **labels))
-    return grid(*figures)
+            figure.add_trace(curve, 1, column)
+    figure.update_xaxes(title_text="error, mm", range=[0, 50])
+    figure.update_yaxes(range=[0, 1])
+    figure.update_yaxes(title_text="share of joints", col=1)
+    return figure.update_layout(template=THEME, height=HEIGHT)
 
 
-def _histogram(found: Mapping[str, Evaluated]) -> Html:
+def _areas(results: Results, protocol: str) -> str:
+    return ", ".join(_text(result[protocol]["auc_0_50"]) for result in results.values())
+
+
+def _cycle() -> Iterator[str]:
+    while True:
+        yield from HUES
+
+
+def _bars(heights: Mapping[str, Sequence], labels: Sequence, x: str, y: str, **more) -> go.Figure:
+    """Bars side by side, one colour for each name."""
+    bars = [go.Bar(name=name, x=labels, y=values, **more) for name, values in heights.items()]
+    layout = {"template": THEME, "height": HEIGHT, "margin": {"t": 20}}
+    axes = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
+    return go.Figure(bars, layout | axes | {"showlegend": len(bars) > 1})
+
+
+def _histogram(found: Mapping[str, Evaluated]) -> list[str]:
     errors = {name: evaluated.samples.ranking()[1] for name, evaluated in found.items()}
     errors = {name: values[np.isfinite(values)] for name, values in errors.items()}
     known = np.concatenate(list(errors.values()))
     if not len(known):
-        return note("No errors were measured.")
+        return ["No errors were measured."]
     # A few samples that are far off must not squeeze the others into one bar.
     highest = max(float(np.percentile(known, 99.5)) * 1.05, 1e-3)
     edges = np.linspace(0.0, highest, HISTOGRAM_BINS + 1)
-    heights = {}
-    for name, values in errors.items():
-        counts, _ = np.histogram(np.minimum(values, np.nextafter(highest, 0.0)), edges)
-        heights[name] = counts.tolist()
-    return bars_figure(
-        heights,
-        ((edges[1:] + edges[:-1]) / 2).round(3).tolist(),
-        f"Samples by their {MAIN_PROTOCOL} MPJPE (the last bar holds all that are beyond)",
-        x_label="MPJPE, mm",
-        y_label="samples",
-        touching=True,
-    )
-
-
-def _by_joint(results: Results) -> Html:
-    bars = {}
-    for name, result in results.items():
-        for side in SIDES:
-            label = f"{side} hand" if len(results) == 1 else f"{name}, {side}"
-            bars[label] = result["by_joint_mm"][MAIN_PROTOCOL][side]
-    title = f"Mean error of every joint, {MAIN_PROTOCOL}"
-    return bars_figure(bars, JOINT_NAMES, title, y_label="mm")
-
-
-def _by_stage(results: Results) -> list[Section]:
-    """What each refinement brought; only models have stages."""
-    rows, metrics = [], [metric for metric in shown_in("detail") if metric.aligned]
-    for name, result in results.items():
-        for number, values in enumerate(result.get("by_stage") or []):
-            stage = stage_name(number)
-            label = stage if len(results) == 1 else f"{name}, {stage}"
-            rows.append([label, *(cell(values.get(metric.key())) for metric in metrics)])
-    if not rows:
-        return []
-    header = ["", *(metric.heading for metric in metrics)]
-    return [
-        Section(
-            "By stage",
-            [note(f"{MAIN_PROTOCOL}, after every stage."), table(header, rows, numbers=True)],
-        )
-    ]
-
-
-def _groups(results: Results) -> list[Section]:
-    figures = [
-        figure
-        for name, difficulty in DIFFICULTIES.items()
-        for figure in _bins(results, f"by_{name}", difficulty.title)
-    ]
-    parts = [grid(*figures)] if figures else []
-    parts += _cameras(results)
-    return [Section("Where it fails", parts)] if parts else []
-
-
-def _bins(results: Results, key: str, title: str) -> Iterable[Html]:
-    some = next((result[key] for result in results.values() if result.get(key)), None)
-    if not some or not any(group["samples"] for r in results.values() for group in r.get(key, [])):
-        return
-    labels = [_limits(group) for group in some]
-    bars = {
-        name: [group["mpjpe_mm"] for group in result[key]]
-        for name, result in results.items()
-        if result.get(key)
+    counts = {
+        name: np.histogram(np.minimum(values, np.nextafter(highest, 0.0)), edges)[0]
+        for name, values in errors.items()
     }
-    notes = [f"{group['samples']} samples" for group in some]
-    labels = [f"{label}<br>{text}" for label, text in zip(labels, notes, strict=True)]
-    yield bars_figure(bars, labels, title, y_label="MPJPE, mm", notes=notes)
+    middles = ((edges[1:] + edges[:-1]) / 2).round(3)
+    figure = _bars(counts, middles, f"{MAIN_ERROR} of a sample", "samples", opacity=0.7)
+    figure.update_layout(barmode="overlay", bargap=0)
+    return [chart(figure), note("The last bar holds all samples beyond it.")]
+
+
+def _by_joint(results: Results) -> go.Figure:
+    heights = {
+        _label(results, name, f"{side} hand"): result["by_joint_mm"][MAIN_PROTOCOL][side]
+        for name, result in results.items()
+        for side in SIDES
+    }
+    return _bars(heights, JOINT_NAMES, "", MAIN_ERROR)
+
+
+def _by_stage(results: Results) -> list[Html]:
+    """What each refinement brought; only models have stages."""
+    metrics = [metric for metric in shown_in("detail") if metric.aligned]
+    rows = [
+        [_label(results, name, stage_name(n)), *(cell(values.get(m.key())) for m in metrics)]
+        for name, result in results.items()
+        for n, values in enumerate(result.get("by_stage") or [])
+    ]
+    header = [MAIN_PROTOCOL, *(metric.heading for metric in metrics)]
+    return [section("Stage by stage", table(header, rows))] if rows else []
+
+
+def _groups(results: Results) -> list[Html]:
+    """Errors of samples grouped by what makes them hard."""
+    charts = []
+    for column, difficulty in DIFFICULTIES.items():
+        found = {name: result.get(f"by_{column}") or [] for name, result in results.items()}
+        known = {name: groups for name, groups in found.items() if any(map(_size, groups))}
+        if known:
+            first = next(iter(known.values()))
+            labels = [f"{_limits(group)}<br>{_size(group)} samples" for group in first]
+            key = METRICS[0].key()
+            heights = {name: [group[key] for group in groups] for name, groups in known.items()}
+            charts.append(chart(_bars(heights, labels, difficulty.title, MAIN_ERROR)))
+    return [section("Where it fails", *charts)] if charts else []
+
+
+def _size(group: Mapping[str, Any]) -> int:
+    return group["samples"]
 
 
 def _limits(group: Mapping[str, Any]) -> str:
-    if group["to"] is None:
-        return f"{group['from']:g} and more"
-    return f"{group['from']:g} to {group['to']:g}"
+    upper = "and more" if group["to"] is None else f"to {group['to']:g}"
+    return f"{group['from']:g} {upper}"
 
 
-def _cameras(results: Results) -> list[Html]:
-    parts = []
-    for name, result in results.items():
-        cameras = [(c, v) for c, v in (result.get("by_camera") or {}).items() if v["samples"]]
-        if cameras:
-            cameras.sort(key=lambda item: -(item[1]["mpjpe_mm"] or 0.0))
-            left_out = len(cameras) - MOST_CAMERAS
-            more = f"; {left_out} better ones are in evaluation.json" if left_out > 0 else ""
-            whose = "" if len(results) == 1 else f"{name}: "
-            parts.append(note(f"{whose}cameras, the worst first{more}"))
-            parts.append(_camera_table(cameras[:MOST_CAMERAS]))
-    return parts
+def _samples(shown: Mapping[str, Sequence[Shown]]) -> Iterator[Html]:
+    """Every sample folded below its name, the best one open."""
+    for name, samples in shown.items():
+        parts = [note("Drag to turn the hands; the slider goes from stage to stage.")]
+        for group in GROUPS:
+            parts.append(element("h3", group))
+            for one in (sample for sample in samples if sample.groups[0] == group):
+                numbers = ", ".join(f"{key} {_text(value)}" for key, value in one.numbers.items())
+                summary = f"{one.name}: {numbers}"
+                parts.append(
+                    folded(summary, *_sample(one), shown=len(parts) == 2, one_of=f"of {name}")
+                )
+        yield section("Samples" if len(shown) == 1 else f"Samples: {name}", *parts)
 
 
-def _camera_table(cameras: Sequence[tuple[str, Mapping[str, Any]]]) -> Html:
-    metrics = shown_in("detail")
-    rows = [
-        [camera, *(cell(values.get(m.key())) for m in metrics), str(values["samples"])]
-        for camera, values in cameras
+def _sample(one: Shown) -> list[str]:
+    example = one.example
+    labels = ["prediction"] * len(example.stages_xyz)
+    if len(one.stage_errors):
+        errors = enumerate(one.stage_errors)
+        labels = [f"{stage_name(n)}: {_text(error)} mm" for n, error in errors]
+    drawn = example.truth_px is not None
+    stages = [
+        StageView(label, mesh, example.prediction(n) if drawn else None)
+        for n, (label, mesh) in enumerate(zip(labels, example.stages_xyz, strict=True))
     ]
-    headings = [metric.heading for metric in metrics]
-    return table(["camera", *headings, "samples"], rows, numbers=True)
+    pictures = [image(example.image, "photo"), image(example.label(), "label")] if drawn else []
+    figure = hands_figure(stages, example.faces, truth_xyz=example.truth_xyz)
+    return [grid(*pictures), chart(figure), *([note(one.note)] if one.note else [])]

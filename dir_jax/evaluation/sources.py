@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 import jax
 from tqdm import tqdm
 
+from dir_jax.evaluation.examples import Choice, Shown, model_samples, table_samples
 from dir_jax.evaluation.labels import MeanHand, mean_hand
 from dir_jax.evaluation.predictions import PredictionTable, read_predictions, score_predictions
 from dir_jax.evaluation.runner import evaluate
 from dir_jax.evaluation.samples import Samples
-from dir_jax.evaluation.sheets import Examples, draw_evaluation, look_at
-from dir_jax.pictures.report_samples import Choice, Shown, model_samples, table_samples
 from dir_jax.weights.arguments import load_named_model
 from dir_jax.weights.loading import Loaded, load_hands
 from dir_jax.weights.workdir import DATA_FOLDER
@@ -29,12 +28,12 @@ class Evaluated(NamedTuple):
     Attributes:
       result: the content of `evaluation.json`.
       samples: what was kept of every sample.
-      shown: gives the samples that the report shows.
+      shown: gives the samples that the page shows.
     """
 
     result: dict[str, Any]
     samples: Samples
-    shown: Callable[[], Shown]
+    shown: Callable[[], list[Shown]]
 
 
 def _data_folder(
@@ -102,14 +101,9 @@ def evaluate_model(
         )
     result |= {"split": arguments.split, "step": loaded.meta.get("step")}
     choice = Choice(samples, arguments.pictures, names)
-    examples: Examples | None = None
-    if choice.indices:
-        examples = look_at(loaded, folder, arguments.split, choice.indices, subset, batch_size)
-        stem = str(output.with_suffix(""))
-        draw_evaluation(stem, loaded.hands, examples, samples.ranking(), arguments.pictures)
 
-    def shown() -> Shown:
-        return Shown([], []) if examples is None else model_samples(choice, examples, loaded.hands)
+    def shown() -> list[Shown]:
+        return model_samples(choice, loaded, folder, arguments.split, subset, batch_size)
 
     return Evaluated(result, samples, shown)
 
@@ -154,7 +148,7 @@ def _score(
             table, hands, volumes=not arguments.no_volumes, samples=samples, progress=bar.update
         )
 
-    def shown() -> Shown:
+    def shown() -> list[Shown]:
         return table_samples(Choice(samples, arguments.pictures, table.sample_ids), table, hands)
 
     return Evaluated(result, samples, shown)

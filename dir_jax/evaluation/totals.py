@@ -169,6 +169,11 @@ class Scores:
                         result[metric.key(side)] = self._means.mean(column)
         return result
 
+    def pck(self) -> dict[str, list[float]]:
+        """The curve of correct joints under every protocol, and its thresholds."""
+        curves = {name: joints.pck().tolist() for name, joints in self._joints.items()}
+        return {"thresholds_mm": PCK_THRESHOLDS_MM.tolist(), **curves}
+
     def report(self, baseline: Scores | None = None) -> dict[str, Any]:
         """The content of `evaluation.json`.
 
@@ -181,7 +186,9 @@ class Scores:
         if not self.samples:
             raise ValueError("there are no samples to evaluate")
         result: dict[str, Any] = {name: self.summary(name) for name in PROTOCOLS}
-        mean = None if baseline is None else {name: baseline.summary(name) for name in PROTOCOLS}
+        mean = None
+        if baseline is not None:
+            mean = {name: baseline.summary(name) for name in PROTOCOLS} | {"pck": baseline.pck()}
         return {
             **result,
             **self._summary(""),
@@ -189,8 +196,7 @@ class Scores:
             "baseline_mean_hand": mean,
             "internet": self.internet.summary(),
             "by_joint_mm": {name: joints.by_joint_mm() for name, joints in self._joints.items()},
-            "pck": {"thresholds_mm": PCK_THRESHOLDS_MM.tolist()}
-            | {name: joints.pck().tolist() for name, joints in self._joints.items()},
+            "pck": self.pck(),
             "hands": self._hands.name,
         }
 

@@ -14,7 +14,6 @@ from dir_jax.prediction.box_finding import Finder, annotated, detected, given, w
 from dir_jax.prediction.boxes import FORMATS, BoxFile, parse_box
 from dir_jax.prediction.inputs import Source, find_sources
 from dir_jax.prediction.outputs import KINDS, write_result
-from dir_jax.prediction.page import write_viewer
 from dir_jax.prediction.photos import PhotoError
 from dir_jax.prediction.predictor import Predictor
 from dir_jax.prediction.run import Clock, Run, Writer
@@ -94,7 +93,9 @@ def _writers(arguments: argparse.Namespace) -> list[Writer]:
         functools.partial(write_result, arguments.output, kinds=arguments.write)
     ]
     if arguments.html:
-        writers.append(functools.partial(write_viewer, arguments.output))
+        from dir_jax.prediction.page import write_page  # plotly is not needed for the rest
+
+        writers.append(functools.partial(write_page, arguments.output))
     return writers
 
 

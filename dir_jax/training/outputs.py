@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from dir_jax.evaluation.examples import examples_of
 from dir_jax.evaluation.labels import MeanHand, mean_hand
 from dir_jax.evaluation.runner import (
     Evaluation,
@@ -18,8 +19,8 @@ from dir_jax.evaluation.runner import (
     write_evaluation,
 )
 from dir_jax.models.types import Stage
+from dir_jax.pictures.comparison import comparison_mesh, comparison_picture
 from dir_jax.pictures.drawing import save_png
-from dir_jax.training.drawing import comparison_mesh, comparison_picture
 from dir_jax.training.logs import RunLog
 from dir_jax.training.start import Run
 from dir_jax.training.state import TrainState
@@ -68,12 +69,11 @@ class Validation:
         return validation_figures(evaluation.result())
 
     def _show(self, step: int, batch: dict[str, np.ndarray], stages: tuple[Stage, ...]) -> None:
-        stages = jax.device_get(stages)
-        for index in range(min(LOGGED_PICTURES, int(batch["mask"].sum()))):
-            picture = comparison_picture(batch, stages, index, self._run.hands)
-            self._log.picture(step, f"validation/{index}", picture)
+        count = min(LOGGED_PICTURES, int(batch["mask"].sum()))
+        for index, example in enumerate(examples_of(batch, stages, self._run.hands, count)):
+            self._log.picture(step, f"validation/{index}", comparison_picture(example))
             if index < LOGGED_MESHES:
-                mesh = comparison_mesh(batch, stages, index, self._run.hands)
+                mesh = comparison_mesh(example)
                 self._log.mesh(step, f"validation/{index}_label_and_prediction", *mesh)
 
 
@@ -145,8 +145,7 @@ def _evaluate(run: Run, variables: Any, path: Path) -> None:
 def _draw(run: Run, variables: Any, missing: list[int], folder: Path) -> None:
     batch = next(iter(evaluation_batches(run, "test", run.config.evaluation.examples)))
     evaluation = Evaluation(run.model_alone(), variables, run.hands)
-    stages = jax.device_get(evaluation.estimates(batch))
+    examples = examples_of(batch, evaluation.estimates(batch), run.hands, missing[-1] + 1)
     for index in missing:
-        picture = comparison_picture(batch, stages, index, run.hands)
-        save_png(picture_path(folder, index), picture)
+        save_png(picture_path(folder, index), comparison_picture(examples[index]))
     print(f"pictures of {len(missing)} test examples in {folder}", file=sys.stderr)

@@ -63,7 +63,6 @@ def test_golden_through_the_command(tmp_path, toy_folder, arrays, golden, capsys
     assert result["baseline_mean_hand"] is None
     text = capsys.readouterr().out
     assert "8.22" in text and "10.49" in text and "ICCV 2023" in text and "5 samples" in text
-    assert (tmp_path / "evaluation_pck.png").stat().st_size > 10_000
     rows = list(csv.DictReader((tmp_path / "evaluation_p_samples.csv").open()))
     mean = np.mean([float(row["wrist_scaled_mpvpe_left_mm"]) for row in rows])
     assert len(rows) == 5

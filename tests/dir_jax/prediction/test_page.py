@@ -1,13 +1,13 @@
 import base64
-import json
 import re
 
 import cv2
 import numpy as np
 import pytest
 
-from dir_jax.prediction.page import viewer_html, write_viewer
+from dir_jax.prediction.page import VIEW_SIZE, result_html, write_page
 from tests.dir_jax.hand_results import known_result
+from tests.dir_jax.pictures.test_page import figures_of
 
 
 @pytest.fixture(scope="module")
@@ -17,45 +17,38 @@ def result():
 
 @pytest.fixture(scope="module")
 def page(result):
-    return viewer_html(result, truth_xyz=result.vertices_xyz[-1] + [0, 0, 0.0125])
+    return result_html(result, truth_xyz=result.vertices_xyz[-1] + [0, 0, 0.0125])
 
 
-def pictures(page):
-    found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
-    return [cv2.imdecode(np.frombuffer(base64.b64decode(t), np.uint8), 1) for t in found]
+def picture(uri):
+    data = base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))
+    return cv2.imdecode(np.frombuffer(data, np.uint8), 1).astype(int)
 
 
-def test_one_file_holds_photo_stages_and_meshes(result, page):
+def test_one_file_holds_photo_stages_and_meshes(page):
     assert "<title>grey &amp; &lt;b&gt;.png</title>" in page and "folder" not in page
-    crop, *overlays, whole = pictures(page)
-    assert crop.shape == (640, 640, 3) and whole.shape == (200, 300, 3)
-    assert len(overlays) == 3 and all(overlay.shape == crop.shape for overlay in overlays)
-    assert page.count("data-stage-picture=") == 3 and page.count(" hidden>") == 2
-    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
-    assert [s["label"] for s in data["stages"]] == ["initial", "refined 1", "refined 2"]
-    assert data["start"] == 2 and data["truth"]
-    assert "12.5 mm from the true hands" in data["stages"][2]["note"]
-    far = 1000 * np.linalg.norm(result.vertices_xyz[0] - result.vertices_xyz[2], axis=-1).mean()
-    assert f"{far:.1f} mm from the last stage" in data["stages"][0]["note"]
+    (photo,) = re.findall(r'src="(data:image/jpeg;base64,[^"]+)"', page)
+    assert picture(photo).shape == (200, 300, 3)
+    (figure,) = figures_of(page)
+    steps = figure["layout"]["sliders"][0]["steps"]
+    assert [step["label"] for step in steps] == ["initial", "refined 1", "refined 2"]
+    assert len(figure["frames"]) == 3 and len(figure["data"]) == 5  # picture, hands, true hands
+    assert "box 60, 50, 160, 100" in page
 
 
 def test_hands_lie_where_they_are_projected(result, page):
-    crop, *overlays, _ = (image.astype(int) for image in pictures(page))
-    drawn = np.abs(overlays[-1] - crop).max(-1) > 30
+    uri = figures_of(page)[0]["frames"][-1]["data"][2]["source"]
+    drawn = np.abs(picture(uri) - 128).max(-1) > 30
+    drawn[-2:] = False  # the crop reaches beyond the photo by a row
     rows, columns = np.nonzero(drawn)
     uv = result.found.stages[-1].vertices_uv.reshape(-1, 2)
-    low, high = ((bound(uv, axis=0) + 1) / 2 * 640 for bound in (np.min, np.max))
-    expected = np.clip([*low, *high], 0, 639)
+    low, high = ((bound(uv, axis=0) + 1) / 2 * VIEW_SIZE for bound in (np.min, np.max))
+    expected = np.clip([*low, *high], 0, VIEW_SIZE - 1)
     np.testing.assert_allclose(
         [columns.min(), rows.min(), columns.max(), rows.max()], expected, atol=4
     )
 
 
-def test_a_square_photo_without_a_box_is_shown_once():
-    result = known_result(stages=1, size=(100, 100), box=None)
-    assert len(pictures(viewer_html(result))) == 2
-
-
 def test_the_writer_names_its_file(result, tmp_path):
-    assert write_viewer(tmp_path / "new", result) == [tmp_path / "new" / "grey.html"]
+    assert write_page(tmp_path / "new", result) == [tmp_path / "new" / "grey.html"]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["grey.html"]

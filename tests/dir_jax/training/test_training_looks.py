@@ -3,10 +3,11 @@ import struct
 import numpy as np
 from tensorboardX.proto.event_pb2 import Event
 
+from dir_jax.evaluation.examples import examples_of
 from dir_jax.losses.targets import pose_batch
 from dir_jax.models.types import Stage
+from dir_jax.pictures.comparison import comparison_mesh
 from dir_jax.training.board import Board
-from dir_jax.training.drawing import comparison_mesh
 from tests.dir_jax.training_fixtures import random_batch, toy_hands
 
 
@@ -18,7 +19,7 @@ def test_the_mesh_sets_a_right_prediction_beside_its_label(tmp_path):
     roots = joints[:, :, :1]
     flat = [np.zeros((2, 2, n, 2)) for n in (21, 778)]
     stage = Stage(np.zeros((2, 2, 64)), offset, joints - roots, vertices - roots, *flat)
-    found, faces, colours = comparison_mesh(batch, (stage,), 1, hands)
+    found, faces, colours = comparison_mesh(examples_of(batch, (stage,), hands, 2)[1])
     label, prediction = found[: 2 * 778], found[2 * 778 :]
     moved = prediction - label
     np.testing.assert_allclose(moved, np.broadcast_to(moved[0], moved.shape), atol=1e-5)
@@ -56,6 +57,6 @@ def test_a_hand_without_a_label_has_no_faces():
     zeros = {n: np.zeros((1, 2, n, 3)) for n in (21, 778)}
     flat = [np.zeros((1, 2, n, 2)) for n in (21, 778)]
     stage = Stage(np.zeros((1, 2, 64)), np.zeros((1, 3)), zeros[21], zeros[778], *flat)
-    vertices, faces, _ = comparison_mesh(batch, (stage,), 0, hands)
+    vertices, faces, _ = comparison_mesh(examples_of(batch, (stage,), hands, 1)[0])
     assert len(faces) == 3 * len(hands.left.faces) and faces.min() == 778
     assert np.isfinite(vertices).all()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dir_jax.evaluation import sheets as evaluation_pictures
+from dir_jax.evaluation.examples import chosen_samples, read_examples
 from input_pipeline import records
 from tests.dir_jax.evaluation.test_evaluation import prepared
 
@@ -9,18 +9,15 @@ from tests.dir_jax.evaluation.test_evaluation import prepared
 def test_worst_median_and_best():
     indices = np.array([7, 3, 9, 1, 5, 2])
     errors = np.array([5.0, 1.0, np.nan, 4.0, 2.0, 3.0])
-    chosen = evaluation_pictures.chosen_samples(indices, errors, 2)
-    assert chosen["worst"] == [(7, 5.0), (1, 4.0)]
-    assert chosen["best"] == [(3, 1.0), (5, 2.0)]
-    assert chosen["median"] == [(5, 2.0), (2, 3.0)]
-    few = evaluation_pictures.chosen_samples(indices[:1], errors[:1], 4)
-    assert few == {"worst": [(7, 5.0)], "median": [(7, 5.0)], "best": [(7, 5.0)]}
+    chosen = chosen_samples(indices, errors, 2)
+    assert chosen == {"best": [3, 5], "median": [5, 2], "worst": [7, 1]}
+    assert chosen_samples(indices[:1], errors[:1], 4) == {group: [7] for group in chosen}
 
 
 def test_examples_are_what_the_pipeline_gives(tmp_path):
     batches = pytest.importorskip("input_pipeline.batches")
     rows = prepared(tmp_path, 4)
-    batch = evaluation_pictures.read_examples(tmp_path, "train", [3, 1], "interacting")
+    batch = read_examples(tmp_path, "train", [3, 1], "interacting")
     expected = next(batches.eval_batches(tmp_path, "train", batch_size=4))
     for name, value in batch.items():
         assert value.dtype == expected[name].dtype, name

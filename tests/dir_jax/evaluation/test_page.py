@@ -11,11 +11,8 @@ import pytest
 
 import mano_jax
 from dir_jax.evaluation import command as evaluate_command
+from dir_jax.evaluation.examples import Choice, table_samples
 from dir_jax.evaluation.samples import Samples
-from dir_jax.pictures.pages.sample_pager import Sample, sample_pager
-from dir_jax.pictures.report_samples import Choice, table_samples
-from dir_jax.pictures.skeleton import SKELETON_FACES, THICKNESS, skeleton_mesh
-from mano_jax.constants import BONES
 from tests.dir_jax.evaluation.test_evaluate_command import (  # noqa: F401 (fixtures)
     arrays,
     golden,
@@ -23,16 +20,15 @@ from tests.dir_jax.evaluation.test_evaluate_command import (  # noqa: F401 (fixt
     run,
     toy_folder,
 )
-
-
-def figures(page, kind):
-    """The data of all figures of a kind."""
-    pattern = rf'data-figure="{kind}".*?<script type="application/json">(.*?)</script>'
-    return [json.loads(text) for text in re.findall(pattern, page, re.S)]
+from tests.dir_jax.pictures.test_page import decoded, figures_of
 
 
 def page_of(tmp_path):
     return (tmp_path / "evaluation.html").read_text()
+
+
+def kinds_of(figures, kind):
+    return [figure for figure in figures if figure["data"][0]["type"] == kind]
 
 
 def test_everything_is_on_the_page(tmp_path, toy_folder, arrays):  # noqa: F811
@@ -43,29 +39,30 @@ def test_everything_is_on_the_page(tmp_path, toy_folder, arrays):  # noqa: F811
         assert text in page, text
     assert "<b>.jpg" not in page  # names of files are no markup
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
-    (samples,) = figures(page, "samples")
-    assert samples["groups"] == ["worst", "median", "best"]
-    assert [s["groups"] for s in samples["samples"]] == [["worst"], ["median"], ["best"]]
-    errors = [s["numbers"][samples["columns"].index("MPJPE mm")] for s in samples["samples"]]
-    assert errors == sorted(errors, reverse=True)
-    assert all(len(s["pictures"]) == 2 and s["hands"]["truth"] for s in samples["samples"])
-    assert len(figures(page, "curves")) == 4
-    joints, *others = [f for f in figures(page, "bars") if "wrist" in f["labels"]]
-    assert not others
-    assert joints["bars"][0]["heights"][0] == 0.0  # the wrist, the protocol's root
-    (histogram,) = [f for f in figures(page, "bars") if f["touching"]]
-    assert sum(histogram["bars"][0]["heights"]) == 5
+    summaries = re.findall(r"<details( open)?[^>]*><summary>.*?MPJPE mm ([\d.]+)", page)
+    assert [bool(opened) for opened, _ in summaries] == [True, False, False]
+    assert len({error for _, error in summaries}) == 3
+    assert summaries == sorted(summaries, key=lambda one: float(one[1]))  # the best one first
+    figures = figures_of(page)
+    hands = kinds_of(figures, "mesh3d")
+    assert all([t["type"] for t in one["data"]].count("mesh3d") == 4 for one in hands)  # and truth
+    (pck,) = kinds_of(figures, "scatter")
+    assert len(pck["data"]) == 4
+    assert all(pck["layout"][f"yaxis{n}"]["range"] == [0, 1] for n in ("", "2", "3", "4"))
+    histogram, joints, *groups = kinds_of(figures, "bar")
+    assert decoded(histogram["data"][0]["y"]).sum() == 5
+    assert joints["data"][0]["y"][joints["data"][0]["x"].index("wrist")] == 0.0  # the root
+    assert len(groups) == 2
 
 
 def test_joints_and_meshes_of_several_systems(tmp_path, toy_folder, arrays):  # noqa: F811
     joints = {"joints_xyz": joints_of(arrays["vertices_xyz"])}
     joints["gt_joints_xyz"] = joints_of(arrays["gt_vertices_xyz"])
     assert run(tmp_path, toy_folder, p1=arrays, p2=joints)[0] == 0
-    meshes, skeletons = figures(page_of(tmp_path), "samples")
-    assert len(meshes["samples"]) == len(skeletons["samples"]) == 5
-    assert skeletons["samples"][0]["pictures"] == []  # no camera, no picture
-    assert "as far apart as the true ones" in json.dumps(skeletons)
-    assert "as far apart" not in json.dumps(meshes)
+    meshes, skeletons = page_of(tmp_path).split("Samples: ")[1:]
+    assert meshes.count("<details") == skeletons.count("<details") == 5
+    assert "as far apart as the true ones" in skeletons and "as far apart" not in meshes
+    assert "data:image" in meshes and "data:image" not in skeletons  # no camera, no picture
 
 
 def test_a_hand_that_does_not_count_is_not_shown(toy_folder, tmp_path, arrays):  # noqa: F811
@@ -79,12 +76,9 @@ def test_a_hand_that_does_not_count_is_not_shown(toy_folder, tmp_path, arrays): 
     kept = Samples(None)
     score_predictions(table, pair, samples=kept)
     choice = Choice(kept, 5, None)
-    shown, _ = table_samples(choice, table, pair)
-    for index, sample in zip(choice.indices, shown, strict=True):
-        for hand in range(2):
-            extent = np.ptp(sample.truth_xyz[hand], axis=0).max()
-            assert (extent > 0.05) == valid[index, hand]
-            assert np.isfinite(sample.stages[-1].vertices_xyz).all()
+    for index, sample in zip(choice.indices, table_samples(choice, table, pair), strict=True):
+        for mesh in (sample.example.truth_xyz, sample.example.stages_xyz[-1]):
+            np.testing.assert_array_equal(np.isfinite(mesh).all((1, 2)), valid[index])
 
 
 def test_no_page_and_no_samples_on_request(tmp_path, toy_folder, arrays):  # noqa: F811
@@ -92,31 +86,7 @@ def test_no_page_and_no_samples_on_request(tmp_path, toy_folder, arrays):  # noq
     assert not (tmp_path / "evaluation.html").exists()
     other = tmp_path / "other.html"
     assert run(tmp_path, toy_folder, "--pictures", "0", "--report", str(other), p=arrays)[0] == 0
-    assert 'data-figure="samples"' not in other.read_text()
-
-
-def test_a_pager_needs_samples():
-    with pytest.raises(ValueError, match="no samples"):
-        sample_pager([], [])
-    hand = np.zeros((2, 4, 3))
-    sample = Sample("one", ["best"], {"MPJPE mm": np.nan}, [], [], hand)
-    with pytest.raises(ValueError, match="no stages"):
-        sample_pager([sample], [np.zeros((1, 3), int)] * 2)
-
-
-def test_skeletons_are_thin_closed_and_face_outwards():
-    joints = np.random.default_rng(0).normal(0, 0.05, (3, 2, 21, 3))
-    mesh = skeleton_mesh(joints)
-    assert mesh.shape == (3, 2, 120, 3)
-    edges = SKELETON_FACES[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
-    assert {tuple(e) for e in edges.tolist()} == {tuple(e) for e in edges[:, ::-1].tolist()}
-    bone = mesh[0, 0].reshape(20, 6, 3)
-    np.testing.assert_allclose(bone[:, :2], joints[0, 0][np.array(BONES)])
-    middle = bone[:, 2:].mean(1, keepdims=True)
-    np.testing.assert_allclose(np.linalg.norm(bone[:, 2:] - middle, axis=-1), THICKNESS)
-    corners = mesh[0, 0][SKELETON_FACES]
-    volume = np.linalg.det(corners - bone.mean(1)[np.repeat(np.arange(20), 8), None]).sum() / 6
-    assert volume > 0
+    assert "<details" not in other.read_text()
 
 
 def test_command_line_refuses_a_second_process(monkeypatch, capsys):

@@ -4,6 +4,7 @@ import trimesh
 
 import mano_jax
 from dir_jax.pictures import drawing as pictures
+from mano_jax.constants import BONES
 
 
 def square_hand(x, y, size):
@@ -154,3 +155,20 @@ def test_a_hand_without_a_label_is_left_out():
     for drawn, plain in ((over, ground), (side, np.full_like(ground, pictures.PAPER))):
         changed = drawn[(drawn != plain).any(-1)].astype(float).mean(0)
         assert changed[0] > changed[2]  # orange: the right hand alone
+
+
+def test_skeletons_are_thin_closed_and_face_outwards():
+    joints = np.random.default_rng(0).normal(0, 0.05, (3, 2, 21, 3))
+    mesh = pictures.skeleton_mesh(joints)
+    assert mesh.shape == (3, 2, 120, 3)
+    edges = pictures.SKELETON_FACES[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    assert {tuple(e) for e in edges.tolist()} == {tuple(e) for e in edges[:, ::-1].tolist()}
+    bone = mesh[0, 0].reshape(20, 6, 3)
+    np.testing.assert_allclose(bone[:, :2], joints[0, 0][np.array(BONES)])
+    middle = bone[:, 2:].mean(1, keepdims=True)
+    np.testing.assert_allclose(
+        np.linalg.norm(bone[:, 2:] - middle, axis=-1), pictures.BONE_THICKNESS
+    )
+    corners = mesh[0, 0][pictures.SKELETON_FACES]
+    volume = np.linalg.det(corners - bone.mean(1)[np.repeat(np.arange(20), 8), None]).sum() / 6
+    assert volume > 0

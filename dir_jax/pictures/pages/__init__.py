@@ -1,1 +1,0 @@
-"""Self-contained HTML pages: pictures, orbitable hands and curves in one file, no network."""
