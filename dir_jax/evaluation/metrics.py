@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
@@ -111,6 +112,30 @@ def auc(comparison: Comparison) -> jax.Array:
     return ((share[..., 1:] + share[..., :-1]) / 2).mean(-1)
 
 
+def _procrustes_mm(points_xyz: jax.Array, true_xyz: jax.Array) -> jax.Array:
+    """Mean distance (B, 2) after the best similarity of each hand (Umeyama, PAMI 1991).
+
+    Rotation, scale and translation are chosen by least squares; a reflection is none. Points
+    (B, 2, N, 3) on a line or in one place have several best ones, which are equally far away.
+    """
+    source, target = (x - x.mean(-2, keepdims=True) for x in (points_xyz, true_xyz))
+    full = jax.lax.Precision.HIGHEST
+    left, stretch, right = jnp.linalg.svd(
+        jnp.einsum("bhni,bhnj->bhij", source, target, precision=full)
+    )
+    mirrored = jnp.linalg.det(left) * jnp.linalg.det(right)
+    signs = jnp.ones_like(stretch).at[..., 2].set(jnp.sign(mirrored))
+    moved = jnp.einsum("bhni,bhik,bhk,bhkj->bhnj", source, left, signs, right, precision=full)
+    # Points in one place have no scale; the floor leaves them there.
+    scale = (stretch * signs).sum(-1) / jnp.maximum((source**2).sum((-1, -2)), 1e-30)
+    return MILLIMETRES * distance(scale[..., None, None] * moved, target).mean(-1)
+
+
+def pa_mpjpe(comparison: Comparison) -> jax.Array:
+    """Mean distance of the joints after the best similarity."""
+    return _procrustes_mm(comparison.prediction.joints_xyz, comparison.truth.joints_xyz)
+
+
 def interpenetration(comparison: Comparison) -> np.ndarray:
     """Volume in which the predicted hands sink into each other; the offset places them."""
     return _shared_volume(comparison.prediction, comparison.hands)
@@ -172,6 +197,7 @@ METRICS = (
     Metric("miaa", "px", "MIAA px", miaa, needs=("vertices_xyz", "camera")),
     Metric("mrrpe", "mm", "MRRPE mm", mrrpe, per_hand=False, needs=("offset",)),
     Metric("auc", "0_50", "AUC 0-50", auc, shown=("table",)),
+    Metric("pa_mpjpe", "mm", "PA-MPJPE mm", pa_mpjpe),
     Metric(
         *("interpenetration", "cm3", "IV cm³", interpenetration),
         per_hand=False, needs=("vertices_xyz", "offset"), aligned=False, slow=True,

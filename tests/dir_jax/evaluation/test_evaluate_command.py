@@ -8,8 +8,9 @@ import pytest
 import mano_jax
 from dir_jax.evaluation import command as evaluate_command
 from dir_jax.evaluation.array_archive import ArchiveError, ArrayArchive
+from dir_jax.evaluation.metrics import METRICS
 from dir_jax.evaluation.predictions import median_hand_length
-from dir_jax.evaluation.protocols import evaluation_joints
+from dir_jax.evaluation.protocols import PROTOCOLS, evaluation_joints
 from tests.dir_jax.evaluation.test_metrics import KEYS
 from tests.golden.toy_mano import toy_mano
 
@@ -67,6 +68,22 @@ def test_golden_through_the_command(tmp_path, toy_folder, arrays, golden, capsys
     mean = np.mean([float(row["wrist_scaled_mpvpe_left_mm"]) for row in rows])
     assert len(rows) == 5
     assert mean == pytest.approx(result["wrist_scaled"]["mpvpe_left_mm"], rel=1e-4)
+
+
+def test_every_metric_is_everywhere(tmp_path, toy_folder, arrays, capsys):
+    assert run(tmp_path, toy_folder, p=arrays)[0] == 0
+    result = json.loads((tmp_path / "evaluation.json").read_text())
+    names = next(csv.reader((tmp_path / "evaluation_p_samples.csv").open()))
+    printed, page = capsys.readouterr().out, (tmp_path / "evaluation.html").read_text()
+    for metric in METRICS:
+        for protocol in PROTOCOLS:
+            keys = [metric.key(s) for s in (("", "left", "right") if metric.per_hand else ("",))]
+            place = result[protocol] if metric.aligned else result
+            measured = "joints_px" not in metric.needs  # that only models have
+            assert all((place[key] is not None) == measured for key in keys), keys
+            assert set(metric.columns(protocol)) <= set(names) or not measured
+        if "table" in metric.shown:
+            assert metric.heading in printed and metric.heading in page, metric.heading
 
 
 def test_several_files_and_joints_only(tmp_path, toy_folder, arrays, capsys):

@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 import mano_jax
 from dir_jax.evaluation import internet, metrics, protocols, totals
@@ -89,6 +90,39 @@ def test_invariance_of_each_protocol(toy_pair):
         worst = max(np.abs(measured.values[name][m]).max() for m in ("mpjpe", "miaa"))
         assert (worst < 1e-6) == protocol.scaled, name
         assert np.abs(measured.joint_mm[name][..., protocol.root]).max() < 1e-9
+
+
+def procrustes_mm(points, target):
+    """The same by another road: scipy's rotation, then the best scale along it."""
+    points, target = points - points.mean(0), target - target.mean(0)
+    turned = Rotation.align_vectors(target, points)[0].apply(points)
+    scale = (turned * target).sum() / max((points**2).sum(), 1e-30)
+    return 1000 * np.linalg.norm(scale * turned - target, axis=-1).mean()
+
+
+@pytest.mark.filterwarnings("ignore:Optimal rotation is not uniquely")
+@pytest.mark.parametrize(("name", "points"), [("pa_mpjpe", "joints_xyz")])
+def test_procrustes_against_scipy(toy_pair, name, points):
+    truth, prediction = random_hands(6), random_hands(7)
+    guess, true = (np.array(getattr(hands, points)) for hands in (prediction, truth))
+    turn = Rotation.random(2, random_state=0).as_matrix()
+    guess[0] = 1.7 * true[0] @ turn + 0.4  # similar
+    guess[1] = true[1] * [-1, 1, 1]  # mirrored
+    guess[2] = np.linspace(0, 0.2, guess.shape[2])[:, None] * [1, 2, 3]  # on a line
+    guess[3] = 0.3  # in one place
+    true[4] = 0.7
+    guess[5, 1], true[5, 1] = 0.1, 0.2
+    prediction, truth = prediction.replace(**{points: guess}), truth.replace(**{points: true})
+    for dtype, tolerance in ((np.float64, 1e-6), (np.float32, 1e-3)):
+        cast = [jax.tree.map(lambda x, d=dtype: x.astype(d), h) for h in (prediction, truth)]
+        with jax.enable_x64(dtype == np.float64):
+            found = np.asarray(metrics.measure(toy_pair, *cast).values["mcp_scaled"][name])
+        expected = [
+            [procrustes_mm(*pair) for pair in zip(*sample, strict=True)]
+            for sample in zip(guess, true, strict=True)
+        ]
+        np.testing.assert_allclose(found, expected, atol=tolerance)
+    assert found[0].max() < 1e-3 and found[1].min() > 10
 
 
 def test_joints_only_leave_the_rest_open(toy_pair):
