@@ -136,6 +136,11 @@ def pa_mpjpe(comparison: Comparison) -> jax.Array:
     return _procrustes_mm(comparison.prediction.joints_xyz, comparison.truth.joints_xyz)
 
 
+def pa_mpvpe(comparison: Comparison) -> jax.Array:
+    """Mean distance of the vertices after their own best similarity."""
+    return _procrustes_mm(comparison.prediction.vertices_xyz, comparison.truth.vertices_xyz)
+
+
 def interpenetration(comparison: Comparison) -> np.ndarray:
     """Volume in which the predicted hands sink into each other; the offset places them."""
     return _shared_volume(comparison.prediction, comparison.hands)
@@ -198,6 +203,7 @@ METRICS = (
     Metric("mrrpe", "mm", "MRRPE mm", mrrpe, per_hand=False, needs=("offset",)),
     Metric("auc", "0_50", "AUC 0-50", auc, shown=("table",)),
     Metric("pa_mpjpe", "mm", "PA-MPJPE mm", pa_mpjpe),
+    Metric("pa_mpvpe", "mm", "PA-MPVPE mm", pa_mpvpe, needs=("vertices_xyz",)),
     Metric(
         *("interpenetration", "cm3", "IV cm³", interpenetration),
         per_hand=False, needs=("vertices_xyz", "offset"), aligned=False, slow=True,

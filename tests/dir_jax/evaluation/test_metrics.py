@@ -101,7 +101,9 @@ def procrustes_mm(points, target):
 
 
 @pytest.mark.filterwarnings("ignore:Optimal rotation is not uniquely")
-@pytest.mark.parametrize(("name", "points"), [("pa_mpjpe", "joints_xyz")])
+@pytest.mark.parametrize(
+    ("name", "points"), [("pa_mpjpe", "joints_xyz"), ("pa_mpvpe", "vertices_xyz")]
+)
 def test_procrustes_against_scipy(toy_pair, name, points):
     truth, prediction = random_hands(6), random_hands(7)
     guess, true = (np.array(getattr(hands, points)) for hands in (prediction, truth))
