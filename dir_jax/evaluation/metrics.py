@@ -141,6 +141,12 @@ def pa_mpvpe(comparison: Comparison) -> jax.Array:
     return _procrustes_mm(comparison.prediction.vertices_xyz, comparison.truth.vertices_xyz)
 
 
+def overlay(comparison: Comparison) -> jax.Array:
+    """Mean distance in the crop of the joints, where the model's own camera shows them."""
+    true_px = project_px(comparison.truth.joints_xyz, comparison.camera)
+    return distance(comparison.prediction.joints_px, true_px).mean(-1)
+
+
 def interpenetration(comparison: Comparison) -> np.ndarray:
     """Volume in which the predicted hands sink into each other; the offset places them."""
     return _shared_volume(comparison.prediction, comparison.hands)
@@ -204,6 +210,7 @@ METRICS = (
     Metric("auc", "0_50", "AUC 0-50", auc, shown=("table",)),
     Metric("pa_mpjpe", "mm", "PA-MPJPE mm", pa_mpjpe),
     Metric("pa_mpvpe", "mm", "PA-MPVPE mm", pa_mpvpe, needs=("vertices_xyz",)),
+    Metric("overlay", "px", "overlay px", overlay, needs=("joints_px", "camera"), aligned=False),
     Metric(
         *("interpenetration", "cm3", "IV cm³", interpenetration),
         per_hand=False, needs=("vertices_xyz", "offset"), aligned=False, slow=True,

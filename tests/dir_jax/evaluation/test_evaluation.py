@@ -100,6 +100,33 @@ def test_perfect_model_scores_zero_and_stages_improve(toy_pair, tmp_path):
     assert all(float(row["wrist_scaled_mpjpe_left_mm"]) < 1e-2 for row in rows)
 
 
+def test_overlay_is_where_the_model_draws_the_joints(toy_pair):
+    batch = random_batch(4)
+    batch["hand_valid"][3, 1] = False
+    truth = truth_of(toy_pair, batch)
+    focal, centre = batch["camera"][:, 0, 0], batch["camera"][:, :2, 2]
+    rng = np.random.default_rng(3)
+    # A weak camera 0.5 m away whose pictures are off by a few pixels, another shift for each hand.
+    scale, shift = focal / 0.5, rng.normal(0, 5, (4, 2, 1, 2))
+
+    def seen(points):
+        weak = scale[:, None, None, None] * points[..., :2] + centre[:, None, None] + shift
+        return weak.astype(np.float32)
+
+    stage = Stage(None, np.zeros((4, 3)), None, truth.vertices_xyz, None,
+                  seen(truth.vertices_xyz) / 128 - 1)  # fmt: skip
+    measured = evaluation.Evaluation(None, None, toy_pair, volumes=False)
+    measured.add(batch, (stage, stage))
+    result = measured.result()
+    joints = np.asarray(truth.joints_xyz, np.float64)
+    pinhole = focal[:, None, None, None] * joints[..., :2] / joints[..., 2:] + centre[:, None, None]
+    error = np.linalg.norm(seen(joints) - pinhole, axis=-1).mean(-1)
+    left, right = error[:, 0].mean(), error[:3, 1].mean()
+    assert result["overlay_left_px"] == pytest.approx(left, rel=1e-3)
+    assert result["overlay_px"] == pytest.approx((left + right) / 2, rel=1e-3)
+    assert evaluation.validation_figures(result)["overlay_px"] == result["overlay_px"]
+
+
 def test_batches_add_up_like_one(toy_pair):
     whole = random_batch(6)
     other = truth_of(toy_pair, random_batch(6, seed=1))
