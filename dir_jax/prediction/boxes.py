@@ -1,6 +1,6 @@
-"""Boxes around both hands: from the command line and from annotation files.
+"""Where both hands are in a photo: as told, as annotated, as a detector sees them, or everywhere.
 
-A box is x, y, width, height in pixels of the upright photo, x and y its upper left corner.
+A finder is called with where a photo comes from and its pixels, and puts the crop in it.
 """
 
 from __future__ import annotations
@@ -12,20 +12,86 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
+from dir_jax.prediction.inputs import Source
+from dir_jax.prediction.photos import Box, Photo, PhotoError, photo_from_image
 from input_pipeline.json_files import iterate_arrays
 from input_pipeline.troubles import SourceError
-
-Box = tuple[float, float, float, float]
 
 FORMATS = (
     'InterHand2.6M\'s *_data.json; {"photo.jpg": [x, y, w, h], ...}; '
     'a list of {"file_name": ..., "box": [x, y, w, h]}; or lines of photo.jpg,x,y,w,h'
 )
+
+Finder = Callable[[Source, np.ndarray], Photo]
+"""Puts the crop in a photo (h, w, 3) uint8; raises PhotoError where there is no box for it."""
+
+
+class SeenHand(Protocol):
+    """One hand as a detector saw it: its box, and how sure it is, 0..1."""
+
+    box: Box
+    presence: float
+
+
+class Detector(Protocol):
+    """Sees hands in pixels (h, w, 3) uint8 RGB, the surest first."""
+
+    def hands(self, image: np.ndarray) -> Sequence[SeenHand]:
+        """See `Detector`."""
+
+
+class NoHandError(PhotoError):
+    """The detector saw no hand."""
+
+
+def whole_photo(source: Source, image: np.ndarray) -> Photo:
+    """The crop is the whole photo."""
+    return photo_from_image(image, source.path)
+
+
+def given(boxes: Sequence[Box]) -> Finder:
+    """One box for everything, or one for each of the given names."""
+
+    def find(source: Source, image: np.ndarray) -> Photo:
+        box = boxes[0] if len(boxes) == 1 else boxes[source.argument]
+        return photo_from_image(image, source.path, box)
+
+    return find
+
+
+def annotated(path: str | os.PathLike) -> Finder:
+    """Boxes from a file (see `read_boxes`); of a video one box serves all frames."""
+    boxes = read_boxes(path)
+
+    def find(source: Source, image: np.ndarray) -> Photo:
+        parts = _parts(os.path.abspath(source.path))
+        for start in range(len(parts)):
+            if parts[start:] in boxes:
+                photo = photo_from_image(image, source.path, boxes[parts[start:]])
+                return photo._replace(box_from="annotated")
+        raise PhotoError(f"{source.path}: {path} has no box for it")
+
+    return find
+
+
+def detected(detector: Detector) -> Finder:
+    """One box around all hands that a detector sees."""
+
+    def find(source: Source, image: np.ndarray) -> Photo:
+        hands = detector.hands(image)
+        if not hands:
+            raise NoHandError(f"{source.path}: no hands found; give a box: --box x,y,w,h")
+        boxes = tuple(hand.box for hand in hands)
+        sure = tuple(round(float(hand.presence), 3) for hand in hands)
+        photo = photo_from_image(image, source.path, box_around(boxes))
+        return photo._replace(box_from="detected", hand_boxes=boxes, confidence=sure)
+
+    return find
 
 
 def parse_box(text: str) -> Box:
@@ -38,10 +104,13 @@ def parse_box(text: str) -> Box:
         x, y, width, height = (float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no box; wanted x,y,width,height in pixels, for example 120,80,240,200"
+            f"{text.strip()!r} is no box; wanted x,y,width,height in pixels, "
+            "for example 120,80,240,200"
         ) from None
     if not all(map(math.isfinite, (x, y, width, height))) or not (width > 0 and height > 0):
-        raise argparse.ArgumentTypeError(f"the box {text!r} is empty; wanted a width and a height")
+        raise argparse.ArgumentTypeError(
+            f"the box {text.strip()!r} is empty; wanted a width and a height"
+        )
     return x, y, width, height
 
 
@@ -62,8 +131,8 @@ def box_around(boxes: Iterable[Sequence[float]]) -> Box:
     return tuple(float(v) for v in (*low, *((every[:, :2] + every[:, 2:]).max(0) - low)))
 
 
-class BoxFile:
-    """Boxes of a file by photo name (see `FORMATS`).
+def read_boxes(path: str | os.PathLike) -> dict[tuple[str, ...], Box]:
+    """Boxes of a file of one of the `FORMATS`, by the parts of the photos' names.
 
     A photo is recognised by the end of its path: an entry a/b.jpg means any file called b.jpg in a
     folder called a. Of several entries that fit, the longest counts.
@@ -71,37 +140,24 @@ class BoxFile:
     Raises:
       ValueError: the file is missing, damaged or of another form; one plain line.
     """
-
-    def __init__(self, path: str | os.PathLike):
-        self.path = str(path)
-        self._boxes: dict[tuple[str, ...], Box] = {}
-        try:
-            for name, values in _entries(pathlib.Path(path)):
-                self._boxes[_parts(name)] = self._box(name, values)
-        except SourceError as error:
-            raise ValueError(str(error)) from None
-        except (OSError, UnicodeDecodeError, csv.Error, RecursionError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise ValueError(f"{path} cannot be read: {why}") from None
-        if not self._boxes:
-            raise ValueError(f"{path}: no boxes in it; wanted {FORMATS}")
-
-    def find(self, photo: str | os.PathLike) -> Box | None:
-        """The box of a photo, or None when the file has none for it."""
-        parts = _parts(os.path.abspath(photo))
-        for start in range(len(parts)):
-            if parts[start:] in self._boxes:
-                return self._boxes[parts[start:]]
-        return None
-
-    def _box(self, name: str, values: Any) -> Box:
-        try:
-            x, y, width, height = (float(value) for value in values)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"{self.path}: {values!r} of {name} is no box; wanted x, y, width, height"
-            ) from None
-        return x, y, width, height
+    boxes: dict[tuple[str, ...], Box] = {}
+    try:
+        for name, values in _entries(pathlib.Path(path)):
+            try:
+                x, y, width, height = (float(value) for value in values)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{path}: {values!r} of {name} is no box; wanted x, y, width, height"
+                ) from None
+            boxes[_parts(name)] = x, y, width, height
+    except SourceError as error:
+        raise ValueError(str(error)) from None
+    except (OSError, UnicodeDecodeError, csv.Error, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"{path} cannot be read: {why}") from None
+    if not boxes:
+        raise ValueError(f"{path}: no boxes in it; wanted {FORMATS}")
+    return boxes
 
 
 def _parts(name: str | os.PathLike) -> tuple[str, ...]:
@@ -110,12 +166,10 @@ def _parts(name: str | os.PathLike) -> tuple[str, ...]:
 
 def _entries(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     with path.open(encoding="utf-8-sig") as file:
-        start = file.read(1 << 16)
-    if start.lstrip()[:1] == "{" and '"images"' in start:
+        start = file.read(1 << 16).lstrip()
+    if start[:1] == "{" and '"images"' in start:
         return _interhand_entries(path)
-    if start.lstrip()[:1] in ("{", "["):
-        return _json_entries(path)
-    return _csv_entries(path)
+    return _json_entries(path) if start[:1] in ("{", "[") else _csv_entries(path)
 
 
 def _interhand_entries(path: pathlib.Path) -> Iterator[tuple[str, Any]]:

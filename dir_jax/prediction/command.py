@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import functools
+import contextlib
+import importlib.util
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-import jax
-
-from dir_jax.prediction.box_finding import Finder, annotated, detected, given, whole_photo
-from dir_jax.prediction.boxes import FORMATS, BoxFile, parse_box
+from dir_jax.prediction.boxes import FORMATS as BOX_FILES
+from dir_jax.prediction.boxes import Finder, annotated, detected, given, parse_box, whole_photo
 from dir_jax.prediction.inputs import Source, find_sources
-from dir_jax.prediction.outputs import KINDS, write_result
-from dir_jax.prediction.photos import PhotoError
-from dir_jax.prediction.predictor import Predictor
-from dir_jax.prediction.run import Clock, Run, Writer
-from dir_jax.prediction.video import write_video
+from dir_jax.prediction.outputs import FORMATS, USUAL, write_result
+from dir_jax.prediction.photos import Photo, PhotoError, read_image
+from dir_jax.prediction.predictor import Clock, Predictor, batched
+from dir_jax.prediction.tracking import Tracker
+from dir_jax.prediction.video import VideoReader, write_video
 from dir_jax.weights.arguments import add_model_arguments, keep_compiled, load_named_model
+from input_pipeline.commands import FAILED, command, report, status_of
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="predict.py", description="Reconstructs both hands in photographs and videos."
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--image",
         "--input",
         dest="inputs",
@@ -34,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="photos, videos, and folders of them",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    add("--output", required=True, metavar="DIR", help="folder for the results, NAME.hands.*")
     add_model_arguments(parser)
     boxes = parser.add_argument_group("where the hands are (default: the whole photo)")
     boxes = boxes.add_mutually_exclusive_group()
@@ -45,23 +47,28 @@ def _parser() -> argparse.ArgumentParser:
         metavar="x,y,w,h",
         help="around both hands, pixels of the upright photo: one for all or one for each PATH",
     )
-    boxes.add_argument("--boxes", metavar="FILE", help=FORMATS.replace("%", "%%"))
+    boxes.add_argument("--boxes", metavar="FILE", help=BOX_FILES.replace("%", "%%"))
     boxes.add_argument("--detect", action="store_true", help="find them (docs/prediction.md)")
-    parser.add_argument(
-        "--detector", metavar="DIR", help="folder of the detector's models (default: the cache)"
-    )
-    parser.add_argument(
+    boxes.add_argument("--whole", action="store_true", help="the crop is the whole photo")
+    add("--detector", metavar="DIR", help="folder of the detector's models (default: the cache)")
+    kinds = ", ".join(FORMATS)
+    add(
         "--write",
         nargs="+",
-        choices=KINDS,
-        default=list(KINDS),
+        choices=FORMATS,
+        default=list(USUAL),
         metavar="KIND",
-        help=f"of {', '.join(KINDS)} (default: all)",
+        help=f"of {kinds} (default: all but html)",
     )
-    parser.add_argument(
-        "--html", action="store_true", help="a page per photo: overlay, hands to turn, all stages"
+    add("--html", action="store_true", help="also a page for each photo, to turn the hands")
+    add("--batch_size", type=int, default=8, help="photos at a time (default: 8)")
+    add(
+        "--smooth",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="how much the hands of a video are smoothed over time (default: 1; 0: not at all)",
     )
-    parser.add_argument("--batch_size", type=int, default=8, help="photos at a time (default: 8)")
     return parser
 
 
@@ -79,7 +86,7 @@ def _finder(arguments: argparse.Namespace) -> Finder:
             )
         return given(arguments.box)
     if arguments.boxes:
-        return annotated(BoxFile(arguments.boxes))
+        return annotated(arguments.boxes)
     if arguments.detect:
         from dir_jax.prediction.detection import load_detector  # optional packages
 
@@ -87,16 +94,89 @@ def _finder(arguments: argparse.Namespace) -> Finder:
     return whole_photo
 
 
-def _writers(arguments: argparse.Namespace) -> list[Writer]:
-    """What is done with the result of every photo, in order."""
-    writers: list[Writer] = [
-        functools.partial(write_result, arguments.output, kinds=arguments.write)
-    ]
-    if arguments.html:
-        from dir_jax.prediction.page import write_page  # plotly is not needed for the rest
+class Run:
+    """One call of the command: what it works with, and how far it has come.
 
-        writers.append(functools.partial(write_page, arguments.output))
-    return writers
+    Args:
+      arguments: of the command line.
+      finder: where the hands are.
+      clock: collects seconds.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, finder: Finder, clock: Clock):
+        self.finder = finder
+        self.clock = clock
+        self.output = arguments.output
+        self.kinds = list(dict.fromkeys([*arguments.write, *["html"] * arguments.html]))
+        self.smooth = arguments.smooth
+        self.done = self.frames = self.failed = self.status = 0
+
+    @contextlib.contextmanager
+    def item(self) -> Iterator[None]:
+        """What goes wrong with one photo or video is said, counted, and ends nothing else.
+
+        A full disk or a lost device ends all: the next photo would fare no better.
+        """
+        try:
+            yield
+        except Exception as error:
+            if status_of(error) == FAILED:
+                raise
+            self.failed += 1
+            self.status = max(self.status, report(error))
+
+    def photos(self, predictor: Predictor, sources: Sequence[Source]) -> None:
+        """Reads, reconstructs and writes photos, a batch at a time."""
+        for batch in batched(self._open(sources), predictor.batch_size):
+            results = predictor.photos(photo for _, photo in batch)
+            for (source, photo), result in zip(batch, results, strict=True):
+                with self.item():
+                    if not result.finite:
+                        raise PhotoError(
+                            f"{photo.name}: the network's answer is not finite; check the weights"
+                        )
+                    with self.clock("drawing and writing"):
+                        paths = write_result(self.output, source.stem, result, self.kinds)
+                    self.done += 1
+                    self.say(len(sources), f"{source.path}: {_found(photo)} -> {paths[0]}")
+
+    def _open(self, sources: Sequence[Source]) -> Iterator[tuple[Source, Photo]]:
+        for source in sources:
+            photo = None
+            with self.item():
+                with self.clock("reading"):
+                    image = read_image(source.path)
+                with self.clock("finding hands"):
+                    photo = self.finder(source, image)
+            if photo is not None:
+                yield source, photo
+
+    def video(self, predictor: Predictor, source: Source, finder: Finder) -> None:
+        """Reconstructs one video."""
+        kinds, smooth = self.kinds, self.smooth
+        written = write_video(
+            source, self.output, predictor, finder, kinds=kinds, smooth=smooth, clock=self.clock
+        )
+        self.done += 1
+        self.frames += written.frames
+        found = f"hands in {written.with_hands} of {written.frames} frames"
+        self.say(1, f"{source.path}: {found} -> {written.paths[0]}")
+
+    def say(self, total: int, line: str) -> None:
+        """One line for what is done."""
+        print(f"[{self.done + self.failed}/{total}] {line}", flush=True)
+
+
+def _found(photo: Photo) -> str:
+    """What is known of where the hands are, and how sure."""
+    if photo.box_from != "detected":
+        return {"given": "box given", "annotated": "box from the file"}.get(
+            photo.box_from, photo.box_from
+        )
+    sure = " and ".join(f"{value:.2f}" for value in photo.confidence)
+    if len(photo.confidence) == 1:
+        return f"1 hand found (confidence {sure}); two are drawn, the other one is a guess"
+    return f"{len(photo.confidence)} hands found (confidence {sure})"
 
 
 def predict(arguments: argparse.Namespace) -> int:
@@ -107,75 +187,68 @@ def predict(arguments: argparse.Namespace) -> int:
     """
     if arguments.batch_size < 1:
         raise ValueError(f"--batch_size is {arguments.batch_size}; wanted 1 or more")
-    finder = _finder(arguments)
+    if not 0 <= arguments.smooth < float("inf"):
+        raise ValueError(f"--smooth is {arguments.smooth}; wanted 0 or more")
+    if arguments.html and importlib.util.find_spec("plotly") is None:
+        raise ValueError("pages need one more package: pip install plotly")
     begin = time.perf_counter()
-    sources, empty = find_sources(arguments.inputs)
-    keep_compiled()
     clock = Clock()
+    run = Run(arguments, _finder(arguments), clock)
+    sources, useless = find_sources(arguments.inputs)
+    keep_compiled()
     with clock("loading"):
         loaded = load_named_model(arguments)
-    print(f"hands: {loaded.hands.name} ({loaded.hands.licence})")
-    size = arguments.batch_size
-    if not any(source.video for source in sources):
-        size = max(1, min(size, len(sources)))
-    run = Run(Predictor(loaded, size), finder, _writers(arguments), clock)
-    for line in empty:
-        run.fail(line)
-    _run_all(run, sources, arguments)
-    print(_timing(run, time.perf_counter() - begin))
+    print(f"Hand model: {loaded.hands.name} ({loaded.hands.licence})")
+    for line in useless:
+        with run.item():
+            raise PhotoError(line)
+    photos = [source for source in sources if not source.video]
+    videos = [source for source in sources if source.video]
+    predictors = []
+    if photos:
+        predictors.append(Predictor(loaded, min(arguments.batch_size, len(photos)), clock))
+        run.photos(predictors[-1], photos)
+    if videos:
+        size = 1 if arguments.detect else arguments.batch_size
+        predictors.append(Predictor(loaded, size, clock))
+        _run_videos(run, predictors[-1], videos, arguments.detect)
+    print(_timing(run, sum(p.looked_at for p in predictors), time.perf_counter() - begin))
     if run.failed:
-        total = len(sources) + len(empty)
+        total = len(sources) + len(useless)
         print(f"error: {run.failed} of {total} inputs could not be used", file=sys.stderr)
-    return 2 if run.failed else 0
+    return run.status
 
 
-def _run_all(run: Run, sources: Sequence[Source], arguments: argparse.Namespace) -> None:
-    """Photos first, in batches, then one video after the other."""
-
-    def say(name: str, path: object) -> None:
-        print(f"[{run.done + run.failed}/{len(sources)}] {name} -> {path}", flush=True)
-
-    for result in run.photos(source for source in sources if not source.video):
-        paths = run.write(result)
-        say(result.photo.name, paths[0])
-    for source in sources:
-        if source.video:
-            try:
-                paths = write_video(run, source, arguments.output, arguments.write)
-            except PhotoError as error:
-                run.fail(error)
-                continue
-            say(source.path, paths[0])
+def _run_videos(run: Run, predictor: Predictor, videos: Sequence[Source], track: bool) -> None:
+    if "html" in run.kinds:
+        print("note: pages are made of photos, not of videos")
+    for source in videos:
+        with run.item():
+            finder = run.finder
+            if track:
+                rate = VideoReader(source.path).rate
+                finder = Tracker(run.finder, rate, run.smooth)
+            run.video(predictor, source, finder)
 
 
-def _timing(run: Run, total: float) -> str:
+def _timing(run: Run, looked_at: int, total: float) -> str:
     """One line: what was done and what it cost."""
-    predictor = run.predictor
     seconds = run.clock.seconds
-    looked = max(predictor.looked_at, 1)
-    parts = [f"loading {seconds['loading']:.1f} s", f"compiling {predictor.compiling:.1f} s"]
-    each = {
-        "reading": seconds.get("reading", 0.0),
-        "finding hands": seconds.get("finding hands", 0.0),
-        "network": predictor.running,
-        "drawing and writing": seconds.get("drawing and writing", 0.0),
-    }
-    parts += [f"{name} {1000 * spent / looked:.0f} ms" for name, spent in each.items()]
+    each = ", ".join(
+        f"{name} {1000 * seconds[name] / max(looked_at, 1):.0f} ms"
+        for name in ("reading", "finding hands", "network", "drawing and writing")
+    )
     frames = f" and {run.frames} frames of videos" if run.frames else ""
     return (
-        f"{run.done} photos or videos{frames} in {total:.1f} s: {parts[0]}, {parts[1]}; "
-        f"per image {', '.join(parts[2:])}"
+        f"{run.done} photos or videos{frames} in {total:.1f} s: "
+        f"loading {seconds['loading']:.1f} s, compiling {seconds['compiling']:.1f} s; "
+        f"per image {each}"
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Entry point of predict.py; returns the exit status."""
-    arguments = _parser().parse_args(argv)
-    try:
-        return predict(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except jax.errors.JaxRuntimeError as error:
-        print(f"error: the device gave up: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 2
+    # argparse takes "-10,-10,50,50" for an option; with a space before it, it is a value.
+    argv = [f" {text}" if re.match(r"-[\d.]", text) else text for text in argv]
+    return predict(_parser().parse_args(argv))

@@ -1,35 +1,62 @@
-"""What predict.py leaves for every photo: pictures, meshes, parameters."""
+"""What predict.py leaves for every photo: pictures, meshes, numbers, a page.
+
+A new format is one function of a path and a `Result`, and one line of `FORMATS`.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from dir_jax.models.types import one_space
+import mano_jax
+from dir_jax.models import constants
 from dir_jax.pictures.drawing import (
-    caption,
-    contact_sheet,
+    HAND_COLOURS,
+    UPRIGHT,
     draw_box,
     draw_joints,
+    draw_meshes,
     draw_view,
     save_png,
-    view_extent,
 )
-from dir_jax.prediction.meshes import write_glb, write_obj, write_parameters
-from dir_jax.prediction.predictor import Reconstruction, draw_overlay
-from dir_jax.prediction.result import Result
+from dir_jax.prediction.inputs import result_path
+from dir_jax.prediction.predictor import Result
+from dir_jax.weights.loading import Loaded
+from input_pipeline.files import write_bytes, write_json
+from mano_jax.constants import JOINT_NAMES, SIDES
 
 VIEW_SIZE = 512
 HAND_BOX_COLOUR = (250, 220, 70)
 
+UNITS = {
+    "global_orient": "rotation matrix, camera axes (x right, y down, z away from the camera)",
+    "global_orient_axis_angle": "radians",
+    "hand_pose": "axis-angle of MANO's 15 finger joints, radians, MANO's mean pose included",
+    "hand_pose_pca": "MANO's 45 pose components, without the mean pose",
+    "betas": "MANO's shape coefficients",
+    "camera": "weak perspective on the crop: uv = scale * xyz[:2] + translation, uv in [-1, 1]; "
+    "xyz relative to this hand's own root joint (root_joint)",
+    "joints_xyz": "metres, camera axes, origin at the left wrist, both hands in one space",
+    "joints_px": "pixels of the photo (x right, y down; whole numbers at pixel centres)",
+    "offset": "metres, right wrist minus left wrist, camera axes",
+    "box": "pixels of the photo: x, y, width, height",
+    "hand_boxes": "of single hands as a detector saw them, like box",
+    "confidence": "of each of the hand_boxes, 0 to 1",
+    "crop": "square of the photo the network saw: centre x, centre y, side, pixels",
+}
 
-def overlay(result: Result, stage: int = -1) -> np.ndarray:
+
+def overlay(result: Result, stage: int = -1, opacity: float = 0.9) -> np.ndarray:
     """The photo (h, w, 3) uint8 with both meshes over it, the nearer hand in front."""
-    return draw_overlay(result.found, result.faces, stage)
+    space = result.vertices_xyz[stage]
+    points = result.vertices_px[stage]
+    return draw_meshes(result.photo.image, points, space[..., 2], space, result.faces, opacity)
 
 
 def joints_and_boxes(result: Result, stage: int = -1) -> np.ndarray:
@@ -42,57 +69,157 @@ def joints_and_boxes(result: Result, stage: int = -1) -> np.ndarray:
     return picture
 
 
-def _view(name: str) -> Callable[[Result], np.ndarray]:
-    return lambda result: draw_view(result.vertices_xyz[-1], result.faces, name, VIEW_SIZE)
+def view(result: Result, name: str) -> np.ndarray:
+    """Both hands in one space from a side (a key of `dir_jax.pictures.drawing.VIEWS`)."""
+    return draw_view(result.vertices_xyz[-1], result.faces, name, VIEW_SIZE)
 
 
-PICTURES: dict[str, Callable[[Result], np.ndarray]] = {
-    "overlay": overlay,
-    "joints": joints_and_boxes,
-    "side": _view("side"),
-    "top": _view("top"),
+def write_glb(path: str | os.PathLike, result: Result) -> None:
+    """Writes both hands as one GLB scene, upright in any viewer.
+
+    The vertices keep camera axes; each node carries the turn to glTF's axes.
+    """
+    import trimesh  # here, so that drawing and evaluation start without it
+
+    scene = trimesh.Scene()
+    for index, side in enumerate(SIDES):
+        material = trimesh.visual.material.PBRMaterial(
+            name=f"{side} hand",
+            baseColorFactor=[*HAND_COLOURS[index], 1.0],
+            metallicFactor=0.0,
+            roughnessFactor=0.8,
+        )
+        vertices_xyz, faces = result.vertices_xyz[-1, index], result.faces[index]
+        mesh = trimesh.Trimesh(vertices_xyz, faces, process=False)
+        mesh.visual = trimesh.visual.TextureVisuals(material=material)
+        name = f"{side}_hand"
+        scene.add_geometry(mesh, node_name=name, geom_name=name, transform=UPRIGHT)
+    write_bytes(path, scene.export(file_type="glb", include_normals=True))
+
+
+def write_obj(path: str | os.PathLike, result: Result) -> None:
+    """Writes both hands as two objects of one Wavefront OBJ, metres, y up and z to the viewer."""
+    lines = ["# two hands, metres, x right, y up, z towards the viewer"]
+    start = 1
+    for index, side in enumerate(SIDES):
+        turned = np.asarray(result.vertices_xyz[-1, index], np.float64) @ UPRIGHT[:3, :3].T
+        lines.append(f"o {side}_hand")
+        lines += ["v {:.7f} {:.7f} {:.7f}".format(*vertex) for vertex in turned.tolist()]
+        lines += ["f {} {} {}".format(*face) for face in (result.faces[index] + start).tolist()]
+        start += len(turned)
+    write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+
+def write_page(path: str | os.PathLike, result: Result) -> None:
+    """Writes one self-contained HTML file on which the hands can be turned."""
+    from dir_jax.prediction.page import result_html  # plotly is not needed for the rest
+
+    write_bytes(path, result_html(result).encode())
+
+
+def model_record(loaded: Loaded) -> dict[str, Any]:
+    """Which weights, which hand model, and what their licences are, ready for JSON."""
+    weights = {
+        "name": loaded.source,
+        "step": loaded.meta.get("step"),
+        "trained_with": loaded.meta.get("hands"),
+        "licence": loaded.meta.get("licence"),
+    }
+    return {
+        "model": {name: value for name, value in weights.items() if value is not None},
+        "hand_model": {"name": loaded.hands.name, "licence": loaded.hands.licence},
+    }
+
+
+def photo_record(result: Result) -> dict[str, Any]:
+    """Where the hands are: box, crop, offset and, per hand, MANO's parameters and joints.
+
+    Ready for JSON; units in `UNITS`.
+    """
+    photo = result.photo
+    x, y, half_side = (float(value) for value in photo.square)
+    record = {
+        "box": None if photo.box is None else [float(value) for value in photo.box],
+        "box_from": photo.box_from,
+        "hand_boxes": [[float(value) for value in box] for box in photo.hand_boxes],
+        "confidence": list(photo.confidence),
+        "crop": {"centre": [x, y], "side": 2 * half_side},
+        "offset": result.offset_xyz[-1].tolist(),
+    }
+    terms = _mano_terms(result.hands, result.params[-1])
+    terms |= {"joints_xyz": result.joints_xyz[-1], "joints_px": result.joints_px[-1]}
+    for index, side in enumerate(SIDES):
+        scale, *translation = result.cameras[-1, index].tolist()
+        camera = {"scale": scale, "translation": translation, "root_joint": result.root_joint}
+        values = {name: np.asarray(value[index]).tolist() for name, value in terms.items()}
+        record[side] = values | {"camera": camera}
+    return record
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _mano_terms(hands: mano_jax.HandPair, params: jax.Array) -> dict[str, Any]:
+    """The parameters (2, 64) in the terms of MANO."""
+    orient = mano_jax.matrix_from_6d_robust(params[:, constants.ROTATION])
+    pca = params[:, constants.POSE]
+    return {
+        "global_orient": orient,
+        "global_orient_axis_angle": mano_jax.axis_angle_from_matrix(orient),
+        "hand_pose": [mano_jax.pca_to_axis_angle(hands[s], pca[i]) for i, s in enumerate(SIDES)],
+        "hand_pose_pca": pca,
+        "betas": params[:, constants.BETAS],
+    }
+
+
+def write_numbers(path: str | os.PathLike, result: Result) -> None:
+    """Writes the reconstruction as JSON, with the model, the licences and the units in it."""
+    height, width = result.photo.image.shape[:2]
+    about = {"image": str(result.photo.name), "image_size": [width, height]}
+    names = {"sides": list(SIDES), "joint_names": list(JOINT_NAMES), "units": UNITS}
+    write_json(path, about | model_record(result.loaded) | names | photo_record(result))
+
+
+class Format(NamedTuple):
+    """A kind of result.
+
+    Attributes:
+      ending: of the file's name, after ".hands.".
+      write: makes the file.
+    """
+
+    ending: str
+    write: Callable[[pathlib.Path, Result], None]
+
+
+def _picture(name: str, draw: Callable[[Result], np.ndarray]) -> Format:
+    return Format(f"{name}.png", lambda path, result: save_png(path, draw(result)))
+
+
+FORMATS: dict[str, Format] = {
+    "overlay": _picture("overlay", overlay),
+    "joints": _picture("joints", joints_and_boxes),
+    "side": _picture("side", functools.partial(view, name="side")),
+    "top": _picture("top", functools.partial(view, name="top")),
+    "glb": Format("glb", write_glb),
+    "obj": Format("obj", write_obj),
+    "json": Format("json", write_numbers),
+    "html": Format("html", write_page),
 }
-"""Pictures by the name that --write and the file know them by."""
+"""What can be written, by the name that --write knows it by."""
 
-
-def _write_glb(path: pathlib.Path, result: Result) -> None:
-    write_glb(path, result.vertices_xyz[-1], result.faces)
-
-
-def _write_obj(path: pathlib.Path, result: Result) -> None:
-    write_obj(path, result.vertices_xyz[-1], result.faces)
-
-
-def _write_json(path: pathlib.Path, result: Result) -> None:
-    write_parameters(
-        path,
-        result.hands,
-        result.params[-1],
-        result.root_joint,
-        {"joints_xyz": result.joints_xyz[-1], "joints_px": result.joints_px[-1]},
-        record(result),
-    )
-
-
-FILES: dict[str, Callable[[pathlib.Path, Result], None]] = {
-    "glb": _write_glb,
-    "obj": _write_obj,
-    "json": _write_json,
-}
-"""Files by suffix."""
-
-KINDS = (*PICTURES, *FILES)
+USUAL = tuple(name for name in FORMATS if name != "html")
+"""Written unless something else is asked for; a page takes 2 MB and is not."""
 
 
 def write_result(
-    folder: str | os.PathLike, result: Result, kinds: Sequence[str] = KINDS
+    folder: str | os.PathLike, stem: str, result: Result, kinds: Sequence[str] = USUAL
 ) -> list[pathlib.Path]:
-    """Writes STEM_overlay.png, _joints.png, _side.png, _top.png, STEM.glb, .obj and .json.
+    """Writes FOLDER/STEM.hands.overlay.png, STEM.hands.glb and so on.
 
     Args:
       folder: where to; made when missing.
+      stem: beginning of the files' names; it may hold subfolders.
       result: what to write.
-      kinds: which of `KINDS`.
+      kinds: which of `FORMATS`.
 
     Returns:
       The files.
@@ -100,51 +227,8 @@ def write_result(
     Raises:
       OSError: the folder cannot be written.
     """
-    base = pathlib.Path(folder)
     paths = []
     for kind in kinds:
-        if kind in PICTURES:
-            paths.append(base / f"{result.stem}_{kind}.png")
-            save_png(paths[-1], PICTURES[kind](result))
-        else:
-            paths.append(base / f"{result.stem}.{kind}")
-            FILES[kind](paths[-1], result)
+        paths.append(result_path(folder, stem, FORMATS[kind].ending))
+        FORMATS[kind].write(paths[-1], result)
     return paths
-
-
-def record(result: Result) -> dict[str, Any]:
-    """What concerns both hands (photo, box, crop, offset), ready for JSON."""
-    photo = result.photo
-    x, y, half_side = (float(value) for value in photo.square)
-    return {
-        "image": str(photo.name),
-        "image_size": [photo.image.shape[1], photo.image.shape[0]],
-        "box": None if photo.box is None else [float(value) for value in photo.box],
-        "box_from": result.box_from,
-        "hand_boxes": [[float(value) for value in box] for box in photo.hand_boxes],
-        "crop": {"centre": [x, y], "side": 2 * half_side},
-        "offset": result.offset_xyz[-1].tolist(),
-    }
-
-
-def stage_sheet(
-    crop: np.ndarray, found: Reconstruction, faces: list[np.ndarray], size: int = 256
-) -> np.ndarray:
-    """One row: the crop, then for every stage the overlay and the side view.
-
-    Args:
-      crop: (256, 256, 3) uint8.
-      found: a reconstruction whose photo is the crop itself.
-      faces: two arrays (F, 3).
-      size: side of each small picture.
-
-    Returns:
-      (size, w, 3) uint8.
-    """
-    spaces = [one_space(stage)[0] for stage in found.stages]
-    extent = max(view_extent(space) for space in spaces)
-    row = [caption(crop, "photo")]
-    for number, space in enumerate(spaces):
-        row.append(caption(draw_overlay(found, faces, number), f"stage {number}"))
-        row.append(caption(draw_view(space, faces, "side", size, extent), "side"))
-    return contact_sheet(row, len(row))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 
 import cv2
@@ -12,9 +11,8 @@ from dir_jax.pictures.drawing import draw_box, draw_meshes
 from dir_jax.pictures.figures import StageView, hands_figure, stage_name
 from dir_jax.pictures.page import Html, chart, image, note, page_html, section, table
 from dir_jax.prediction.photos import Photo
-from dir_jax.prediction.result import Result
+from dir_jax.prediction.predictor import Result
 from input_pipeline.crop import crop_affine
-from input_pipeline.files import write_bytes
 
 VIEW_SIZE = 560
 """Side of the pictures of the crop, pixels."""
@@ -34,7 +32,7 @@ def result_html(result: Result, truth_xyz: np.ndarray | None = None) -> str:
         for number, mesh in enumerate(result.vertices_xyz)
     ]
     figure = hands_figure(stages, result.faces, truth_xyz=truth_xyz)
-    hands = f"Hand model: {result.hands.name} ({result.hands.licence}). Box: {result.box_from}."
+    models = f"Hand model: {result.hands.name} ({result.hands.licence})."
     return page_html(
         pathlib.PurePath(result.photo.name).name,
         f"Both hands from one photograph: the first estimate and {len(stages) - 1} refinements. "
@@ -42,19 +40,8 @@ def result_html(result: Result, truth_xyz: np.ndarray | None = None) -> str:
         chart(figure),
         section("The photo", _whole_photo(result.photo)),
         section("From wrist to wrist", _offsets(result)),
-        note(hands),
+        note(f"{models} Box: {result.photo.box_from}."),
     )
-
-
-def write_page(folder: str | os.PathLike, result: Result) -> list[pathlib.Path]:
-    """Writes STEM.html, one self-contained file; a writer for predict.py.
-
-    Raises:
-      OSError: the folder cannot be written.
-    """
-    path = pathlib.Path(folder) / f"{result.stem}.html"
-    write_bytes(path, result_html(result).encode())
-    return [path]
 
 
 def _overlay(result: Result, stage: int) -> np.ndarray:
@@ -69,7 +56,8 @@ def _overlay(result: Result, stage: int) -> np.ndarray:
 def _whole_photo(photo: Photo) -> Html:
     height, width = photo.image.shape[:2]
     scale = min(1.0, PHOTO_SIZE / max(height, width))
-    shown = cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    shown = cv2.resize(photo.image, size, interpolation=cv2.INTER_AREA)
     caption = f"{width} x {height} pixels"
     if photo.box is not None:
         shown = draw_box(shown, [scale * value for value in photo.box])

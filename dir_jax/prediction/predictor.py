@@ -1,98 +1,166 @@
-"""Both hands from photographs: running the network and placing what it says in space and image."""
+"""Both hands from photographs: running the network, and its answer in space and on the photo."""
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import dataclasses
+import functools
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
 
-from dir_jax.models.constants import IMAGE_SIZE
+from dir_jax.models.constants import CAMERA_SCALE, CAMERA_TRANSLATION, IMAGE_SIZE
 from dir_jax.models.forward import estimate
 from dir_jax.models.types import Stage, offset_metres, one_space
-from dir_jax.pictures.drawing import draw_meshes
 from dir_jax.prediction.photos import Photo
 from dir_jax.weights.loading import Loaded
+from mano_jax import HandPair
+from mano_jax.constants import SIDES
 
 
-class Reconstruction(NamedTuple):
-    """Both hands of one photo, numpy; hands are an axis of size 2, left and right.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """Both hands of one photo at every stage (axis T, the last one best), all in numpy.
+
+    Hands are an axis of size 2: left, right.
 
     Attributes:
       photo: what was looked at.
-      stages: the network's estimates, the last one best; arrays without the batch axis.
+      stages: the network's own numbers, each array with a leading axis T.
+      loaded: the model that answered.
     """
 
     photo: Photo
-    stages: tuple[Stage, ...]
+    stages: Stage
+    loaded: Loaded
+
+    @functools.cached_property
+    def _placed(self) -> tuple[np.ndarray, np.ndarray]:
+        return one_space(self.stages)
+
+    @property
+    def vertices_xyz(self) -> np.ndarray:
+        """(T, 2, 778, 3) metres, camera axes, both hands in one space: origin at its left wrist."""
+        return self._placed[0]
+
+    @property
+    def joints_xyz(self) -> np.ndarray:
+        """(T, 2, 21, 3) in the same spaces."""
+        return self._placed[1]
+
+    @functools.cached_property
+    def vertices_px(self) -> np.ndarray:
+        """(T, 2, 778, 2) pixels of the photo, each hand by its own weak-perspective camera."""
+        return self.photo.to_photo_px(self.stages.vertices_uv)
+
+    @functools.cached_property
+    def joints_px(self) -> np.ndarray:
+        """(T, 2, 21, 2) pixels of the photo, likewise."""
+        return self.photo.to_photo_px(self.stages.joints_uv)
 
     @property
     def offset_xyz(self) -> np.ndarray:
-        """(3,) metres, right wrist minus left wrist, camera axes."""
-        return offset_metres(self.stages[-1])
+        """(T, 3) metres, right wrist minus left wrist, camera axes."""
+        return offset_metres(self.stages)
 
-    def vertices_px(self, stage: int = -1) -> np.ndarray:
-        """(2, 778, 2) pixels of the photo, each hand by its own weak-perspective camera."""
-        return self.photo.to_photo_px(self.stages[stage].vertices_uv)
+    @property
+    def params(self) -> np.ndarray:
+        """(T, 2, 64), see `dir_jax.models.constants`."""
+        return self.stages.params
 
-    def joints_px(self, stage: int = -1) -> np.ndarray:
-        """(2, 21, 2) pixels of the photo."""
-        return self.photo.to_photo_px(self.stages[stage].joints_uv)
+    @property
+    def cameras(self) -> np.ndarray:
+        """(T, 2, 3) scale and translation: uv = scale * xyz[:2] + translation over the crop.
+
+        uv in [-1, 1], xyz relative to the hand's own root joint.
+        """
+        scale, translation = self.params[..., CAMERA_SCALE], self.params[..., CAMERA_TRANSLATION]
+        return np.concatenate([scale[..., None], translation], axis=-1)
+
+    @property
+    def hands(self) -> HandPair:
+        """The hand models."""
+        return self.loaded.hands
+
+    @property
+    def faces(self) -> tuple[np.ndarray, np.ndarray]:
+        """Two arrays (1538, 3)."""
+        return tuple(self.hands[side].faces for side in SIDES)
+
+    @property
+    def root_joint(self) -> int:
+        """The joint to which the network's own vertices are relative."""
+        return self.loaded.model.config.root_joint
+
+    @property
+    def finite(self) -> bool:
+        """Whether there is anything to show: an answer with NaN or infinity is none."""
+        numbers = (self.vertices_xyz, self.vertices_px, self.params)
+        return all(bool(np.isfinite(values).all()) for values in numbers)
+
+
+class Clock:
+    """Seconds spent on things with names.
+
+    Attributes:
+      seconds: by name; 0 for what was never done.
+    """
+
+    def __init__(self):
+        self.seconds: collections.Counter[str] = collections.Counter()
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Adds the block's seconds to a name."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - begin
 
 
 class Predictor:
-    """Runs a model on crops in batches of one size, so that it is compiled once.
+    """Runs a model on photos in batches of one size, so that it is compiled once.
+
+    Args:
+      loaded: the model.
+      batch_size: photos at a time; fewer are padded.
+      clock: is told the seconds of "compiling" (or of loading JAX's cached program) and "network".
 
     Attributes:
-      loaded: the model.
-      batch_size: crops at a time; fewer are padded.
-      compiling: seconds that compilation took, or loading the program from JAX's cache.
-      running: seconds the network ran.
-      looked_at: crops so far.
+      looked_at: photos so far.
     """
 
-    def __init__(self, loaded: Loaded, batch_size: int = 8):
+    def __init__(self, loaded: Loaded, batch_size: int = 8, clock: Clock | None = None):
         self.loaded = loaded
         self.batch_size = batch_size
-        self.compiling = 0.0
-        self.running = 0.0
         self.looked_at = 0
+        self._clock = clock or Clock()
         self._variables = jax.device_put(loaded.variables)
-        self._compiled = None
 
-    def compile(self) -> None:
-        """Compiles the network now instead of at the first crops."""
-        begin = time.perf_counter()
-        shape = (self.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3)
-        images = jax.ShapeDtypeStruct(shape, np.uint8)
-        self._compiled = estimate.lower(self.loaded.model, self._variables, images).compile()
-        self.compiling += time.perf_counter() - begin
+    @functools.cached_property
+    def _program(self):
+        images = jax.ShapeDtypeStruct((self.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        with self._clock("compiling"):
+            return estimate.lower(self.loaded.model, self._variables, images).compile()
 
-    def crops(self, images: np.ndarray) -> tuple[Stage, ...]:
-        """Estimates for at most `batch_size` crops (n, 256, 256, 3) uint8, numpy arrays."""
-        if self._compiled is None:
-            self.compile()
-        count = len(images)
-        padded = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
-        padded[:count] = images
-        begin = time.perf_counter()
-        stages = self._compiled(self._variables, padded)
-        stages = jax.tree.map(lambda value: np.asarray(value)[:count], stages)
-        self.running += time.perf_counter() - begin
-        self.looked_at += count
-        return stages
-
-    def photos(self, photos: Iterable[Photo]) -> Iterator[Reconstruction]:
-        """Reconstructs photos in order; holds one batch of them at a time."""
+    def photos(self, photos: Iterable[Photo]) -> Iterator[Result]:
+        """Results in order; holds one batch of photos at a time."""
         for batch in batched(photos, self.batch_size):
-            yield from self._batch(batch)
-
-    def _batch(self, photos: Sequence[Photo]) -> Iterator[Reconstruction]:
-        stages = self.crops(np.stack([photo.crop() for photo in photos]))
-        for index, photo in enumerate(photos):
-            yield Reconstruction(photo, jax.tree.map(lambda value, i=index: value[i], stages))
+            crops = np.zeros((self.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+            for place, photo in enumerate(batch):
+                crops[place] = photo.crop()
+            program = self._program
+            with self._clock("network"):
+                stages = program(self._variables, crops)
+                stages = jax.tree.map(lambda *values: np.stack(values, axis=1), *stages)
+            self.looked_at += len(batch)
+            for place, photo in enumerate(batch):
+                answer = jax.tree.map(lambda value, i=place: value[i], stages)
+                yield Result(photo, answer, self.loaded)
 
 
 def batched(items: Iterable, size: int) -> Iterator[list]:
@@ -105,18 +173,3 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
             batch = []
     if batch:
         yield batch
-
-
-def draw_overlay(
-    found: Reconstruction, faces: Sequence[np.ndarray], stage: int = -1, opacity: float = 0.9
-) -> np.ndarray:
-    """The photo (h, w, 3) uint8 with both meshes over it, the nearer hand in front."""
-    vertices_xyz, _ = one_space(found.stages[stage])
-    return draw_meshes(
-        found.photo.image,
-        found.vertices_px(stage),
-        vertices_xyz[..., 2],
-        vertices_xyz,
-        faces,
-        opacity,
-    )

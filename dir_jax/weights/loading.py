@@ -13,8 +13,8 @@ from dir_jax.weights.checkpoints import load_variables
 from dir_jax.weights.torch_files import read_state_dict
 
 OPEN_HAND_NOTE = (
-    "no MANO folder given: using the open hand shipped with mano_jax, which is not MANO; "
-    "weights trained with MANO need --mano"
+    "Using the built-in open hand, not MANO. "
+    "If these weights were trained with MANO, add --mano FOLDER."
 )
 
 
@@ -27,6 +27,7 @@ class Loaded(NamedTuple):
       hands: the hand models inside it.
       meta: what the checkpoint says of itself (config, step, hands); {} for a PyTorch file.
       notes: plain lines for the person who runs the command.
+      source: where the weights lie, as the user named it.
     """
 
     model: DIR
@@ -34,6 +35,7 @@ class Loaded(NamedTuple):
     hands: mano_jax.HandPair
     meta: Mapping[str, Any]
     notes: tuple[str, ...]
+    source: str = ""
 
 
 def load_hands(folder: str | os.PathLike | None) -> tuple[mano_jax.HandPair, tuple[str, ...]]:
@@ -95,9 +97,11 @@ def load_model(
     else:
         model = create_model(meta["config"]["model"], hands)
     trained_with = meta.get("hands")
+    if trained_with:  # the checkpoint itself says whether these are the right hands
+        notes = ()
     if trained_with and trained_with != hands.name:
         notes += (f"these weights were trained with {trained_with!r}, running {hands.name!r}",)
-    return Loaded(model, variables, hands, meta, notes)
+    return Loaded(model, variables, hands, meta, notes, str(sources[0]))
 
 
 def _mano_of_run(meta: Mapping[str, Any]) -> str | None:

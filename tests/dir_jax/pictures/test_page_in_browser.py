@@ -10,7 +10,7 @@ from tests.dir_jax.browser import (
     steady_picture_of,
     wait_for,
 )
-from tests.dir_jax.hand_results import known_result
+from tests.dir_jax.prediction.known_hands import known_result
 
 ActionChains = pytest.importorskip("selenium.webdriver").ActionChains
 pytestmark = [needs_browser, pytest.mark.slow]

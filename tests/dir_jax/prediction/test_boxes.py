@@ -1,20 +1,21 @@
 import argparse
 import json
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from dir_jax.prediction.box_finding import (
-    PATIENCE,
-    Found,
+from dir_jax.prediction.boxes import (
     NoHandError,
-    Tracked,
     annotated,
+    box_around,
     detected,
     given,
+    intersection_over_union,
+    parse_box,
+    read_boxes,
     whole_photo,
 )
-from dir_jax.prediction.boxes import BoxFile, box_around, intersection_over_union, parse_box
 from dir_jax.prediction.inputs import Source
 from dir_jax.prediction.photos import PhotoError
 
@@ -23,6 +24,32 @@ IMAGE = np.zeros((100, 200, 3), np.uint8)
 
 def source(path="a.jpg", argument=0):
     return Source(path, "a", False, argument)
+
+
+class Seen(NamedTuple):
+    box: tuple
+    presence: float = 0.9
+
+
+class KnownDetector:
+    """Answers with one list of boxes after the other."""
+
+    def __init__(self, answers):
+        self._answers = iter(answers)
+
+    def hands(self, image):
+        return [Seen(box) for box in next(self._answers)]
+
+
+def finds(path, *photos):
+    """Boxes of photos according to a file; None where it has none."""
+    find, boxes = annotated(path), []
+    for photo in photos:
+        try:
+            boxes.append(find(source(photo), IMAGE).box)
+        except PhotoError:
+            boxes.append(None)
+    return boxes
 
 
 def interhand(images_first=True):
@@ -41,10 +68,9 @@ def interhand(images_first=True):
 @pytest.mark.parametrize("images_first", [True, False])
 def test_boxes_of_interhand_are_joined_by_image(tmp_path, images_first):
     (tmp_path / "data.json").write_text(json.dumps(interhand(images_first)))
-    boxes = BoxFile(tmp_path / "data.json")
-    assert boxes.find("/raw/images/test/Capture0/x/cam1/image1.jpg") == (1, 2, 3, 4)
-    assert boxes.find("/raw/images/test/Capture0/x/cam2/image1.jpg") == (5, 6, 7.5, 8)
-    assert boxes.find("/raw/images/test/Capture1/x/cam2/image1.jpg") is None
+    there = "/raw/images/test/Capture0/x/cam1/image1.jpg"
+    photos = there, there.replace("cam1", "cam2"), there.replace("Capture0", "Capture1")
+    assert finds(tmp_path / "data.json", *photos) == [(1, 2, 3, 4), (5, 6, 7.5, 8), None]
 
 
 @pytest.mark.parametrize(
@@ -60,10 +86,9 @@ def test_boxes_of_interhand_are_joined_by_image(tmp_path, images_first):
 )
 def test_plain_boxes_in_every_form(tmp_path, text):
     (tmp_path / "boxes").write_text(text, encoding="utf-8")
-    boxes = BoxFile(tmp_path / "boxes")
-    assert boxes.find("/some/where/a/p.jpg") == (1, 2, 3, 4)  # the longer entry fits
-    assert boxes.find("/some/where/b/p.jpg") == (9, 9, 9, 9)
-    assert boxes.find("/some/where/b/q.jpg") is None
+    photos = "/some/where/a/p.jpg", "/some/where/b/p.jpg", "/some/where/b/q.jpg"
+    # Of the first, the longer entry counts.
+    assert finds(tmp_path / "boxes", *photos) == [(1, 2, 3, 4), (9, 9, 9, 9), None]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +109,7 @@ def test_plain_boxes_in_every_form(tmp_path, text):
 def test_bad_box_files_get_one_line(tmp_path, text, message):
     (tmp_path / "boxes.json").write_text(text)
     with pytest.raises(ValueError, match=message) as caught:
-        BoxFile(tmp_path / "boxes.json")
+        read_boxes(tmp_path / "boxes.json")
     assert "boxes.json" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -92,7 +117,7 @@ def test_bytes_and_missing_box_files(tmp_path):
     (tmp_path / "b").write_bytes(b"\xff\xfe\x80 no text")
     for name in ("b", "none", "."):
         with pytest.raises(ValueError, match="cannot be read"):
-            BoxFile(tmp_path / name)
+            read_boxes(tmp_path / name)
 
 
 @pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "1,2,0,3", "1,2,inf,3", "1,nan,3,3"])
@@ -109,31 +134,19 @@ def test_overlap_and_union():
 
 
 def test_finders_say_where_the_box_comes_from(tmp_path):
-    assert whole_photo(source(), IMAGE) == Found(None, "whole photo")
+    found = whole_photo(source(), IMAGE)
+    assert (found.box, found.box_from) == (None, "whole photo")
     one, two = (1, 2, 3, 4), (5, 6, 7, 8)
-    assert given([one])(source(argument=5), IMAGE) == Found(one, "given")
-    assert given([one, two])(source(argument=1), IMAGE) == Found(two, "given")
+    assert given([one])(source(argument=5), IMAGE)[3:5] == (one, "given")
+    assert given([one, two])(source(argument=1), IMAGE)[3:5] == (two, "given")
     (tmp_path / "b.csv").write_text("a.jpg,1,2,3,4\n")
-    find = annotated(BoxFile(tmp_path / "b.csv"))
-    assert find(source(), IMAGE) == Found(one, "annotated")
+    find = annotated(tmp_path / "b.csv")
+    assert find(source(), IMAGE)[3:5] == (one, "annotated")
     with pytest.raises(PhotoError, match=r"b\.jpg: .*b\.csv has no box for it"):
         find(source("b.jpg"), IMAGE)
-    find = detected(lambda image: [(0, 0, 10, 10), (20, 5, 10, 10)])
-    assert find(source(), IMAGE) == Found(
-        (0, 0, 30, 15), "detected", ((0, 0, 10, 10), (20, 5, 10, 10))
+    find = detected(KnownDetector([[(0, 0, 10, 10), (20, 5, 10, 10)], []]))
+    assert find(source(), IMAGE)[3:] == (
+        *((0, 0, 30, 15), "detected", ((0, 0, 10, 10), (20, 5, 10, 10)), (0.9, 0.9)),
     )
-    with pytest.raises(NoHandError, match=r"a\.jpg: no hand found; give --box"):
-        detected(lambda image: [])(source(), IMAGE)
-
-
-def test_a_tracked_box_is_steady_and_outlives_lost_frames():
-    seen = iter([[(0, 0, 100, 100)], [(2, 0, 100, 100)], [(60, 0, 100, 100)]] + [[]] * 99)
-    track = Tracked(detected(lambda image: next(seen)))
-    boxes = [track(source(), IMAGE) for _ in range(3)]
-    assert [found.box for found in boxes] == [(0, 0, 100, 100)] * 2 + [(60, 0, 100, 100)]
-    assert [found.origin for found in boxes] == ["detected", "tracked", "detected"]
-    for _ in range(PATIENCE):
-        assert track(source(), IMAGE) == Found((60, 0, 100, 100), "tracked")
-    for _ in range(2):
-        with pytest.raises(NoHandError):
-            track(source(), IMAGE)
+    with pytest.raises(NoHandError, match=r"a\.jpg: no hands found; give a box"):
+        find(source(), IMAGE)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import numpy as np
 
 import mano_jax
 from dir_jax import create_model
 from dir_jax.models.config import TINY
 from dir_jax.models.types import Stage
-from dir_jax.prediction.predictor import Reconstruction
+from dir_jax.prediction.photos import photo_from_image
+from dir_jax.prediction.predictor import Result
 from dir_jax.weights.loading import Loaded
 from mano_jax.constants import SIDES
 
+OFFSET = np.float32([-1, -1 / 6, 0])
+"""From wrist to wrist, in 0.15 m, as the cameras of `stage_of` see them."""
 
-def posed_stage(hands: mano_jax.HandPair, seed: int = 7) -> Stage:
-    """Both hands posed at random, as a network would answer."""
-    rng = np.random.default_rng(seed)
-    return stage_of(hands, 0.3 * rng.normal(size=(2, 64)).astype(np.float32))
+
+def loaded_with(hands: mano_jax.HandPair) -> Loaded:
+    """A model without weights."""
+    return Loaded(create_model({"preset": "released", **TINY}, hands), {}, hands, {}, ())
 
 
 def stage_of(hands: mano_jax.HandPair, params: np.ndarray) -> Stage:
@@ -37,12 +41,23 @@ def stage_of(hands: mano_jax.HandPair, params: np.ndarray) -> Stage:
     ]
     vertices, joints = (np.stack([np.asarray(m[k]) for m in meshes]) for k in (0, 1))
     uv = [4.0 * xyz[..., :2] + params[:, None, 62:] for xyz in (joints, vertices)]
-    return Stage(params, np.float32([0.6, 0.2, -0.3]), joints, vertices, *uv)
+    return Stage(params, OFFSET, joints, vertices, *uv)
 
 
-def loaded_with(hands: mano_jax.HandPair) -> Loaded:
-    """A model without weights."""
-    return Loaded(create_model({"preset": "released", **TINY}, hands), {}, hands, {}, ())
+def result_with(photo, stages, hands) -> Result:
+    """A result of single stages."""
+    return Result(photo, jax.tree.map(lambda *v: np.stack(v), *stages), loaded_with(hands))
+
+
+def known_result(stages=3, size=(200, 300), box=(60, 50, 160, 100)) -> Result:
+    """Both hands, posed at random and the less so the later the stage, over a grey photo."""
+    hands = mano_jax.open_hands()
+    photo = photo_from_image(np.full((*size, 3), 128, np.uint8), "folder/grey & <b>.png", box)
+    noise = 0.3 * np.random.default_rng(7).normal(size=(2, 64)).astype(np.float32)
+    upright = np.zeros(64, np.float32)
+    upright[[0, 4]] = 1
+    answers = [stage_of(hands, upright + noise * 0.5**n) for n in range(stages)]
+    return result_with(photo, answers, hands)
 
 
 class KnownPredictor:
@@ -55,17 +70,15 @@ class KnownPredictor:
         self.loaded = loaded_with(hands)
         self.batch_size = batch_size
         self.batches: list[int] = []
-        self.compiling = self.running = 0.0
-        self.looked_at = 0
-        self._stage = posed_stage(hands)
+        noise = 0.3 * np.random.default_rng(7).normal(size=(2, 64)).astype(np.float32)
+        self._stage = stage_of(hands, noise)
 
     def photos(self, photos):
         photos = list(photos)
         assert len(photos) <= self.batch_size
         self.batches.append(len(photos))
         for photo in photos:
-            self.looked_at += 1
             grey = float(photo.image[-1, -1, 0])
             value = np.nan if grey > 250 else grey / 1000
             stage = dataclasses.replace(self._stage, offset=self._stage.offset + value)
-            yield Reconstruction(photo, (stage,))
+            yield Result(photo, jax.tree.map(lambda v: v[None], stage), self.loaded)

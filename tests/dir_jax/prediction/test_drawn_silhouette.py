@@ -15,12 +15,10 @@ from dir_jax.models.constants import LENGTH_SCALE
 from dir_jax.models.types import Stage
 from dir_jax.prediction.outputs import joints_and_boxes, overlay
 from dir_jax.prediction.photos import photo_from_image
-from dir_jax.prediction.predictor import Reconstruction
-from dir_jax.prediction.result import result_of
 from input_pipeline.crop import crop_points, square_around
 from input_pipeline.synthetic import photograph, studio
 from mano_jax.constants import SIDES
-from tests.dir_jax.prediction_fixtures import loaded_with
+from tests.dir_jax.prediction.known_hands import result_with
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +85,7 @@ def answer(vertices, joints, camera, square):
 def coverage(result):
     """(h, w) how much of each pixel the drawing hides: what black and white photos differ by."""
     on = [
-        overlay(dataclasses.replace(result, found=result.found._replace(photo=photo)))
+        overlay(dataclasses.replace(result, photo=photo))
         for photo in (
             result.photo._replace(image=np.full_like(result.photo.image, value))
             for value in (0, 255)
@@ -104,8 +102,7 @@ def test_the_drawn_silhouette_is_the_hands(hands, seed):
     low, high = pixels.min(0), pixels.max(0)
     photo = photo_from_image(image, "synthetic", (*low, *(high - low)))
     np.testing.assert_allclose(photo.square, square_around(pixels))
-    found = Reconstruction(photo, (answer(vertices, joints, camera, photo.square),))
-    result = result_of("synthetic", found, loaded_with(hands))
+    result = result_with(photo, [answer(vertices, joints, camera, photo.square)], hands)
 
     grey = cv2.GaussianBlur(image.astype(np.float32).mean(-1), (0, 0), 0.6)
     inside = grey[tuple(np.rint(pixels[:, ::-1]).astype(int).T)]

@@ -1,0 +1,133 @@
+import types
+
+import numpy as np
+import pytest
+
+from dir_jax.prediction.boxes import NoHandError, detected, intersection_over_union
+from dir_jax.prediction.inputs import Source
+from dir_jax.prediction.tracking import LOOK_AGAIN, LOOK_FOR_LOST, OneEuro, Smoother, Tracker
+from tests.dir_jax.prediction.known_hands import known_result
+
+SOURCE = Source("clip.mp4", "clip", True, 0)
+IMAGE = np.zeros((200, 300, 3), np.uint8)
+HERE, THERE = (50.0, 50.0, 60.0, 40.0), (200.0, 20.0, 50.0, 50.0)
+
+
+@pytest.fixture(scope="module")
+def known():
+    return known_result(stages=2)
+
+
+class Detector:
+    """Sees one box, or nothing, and counts how often it was asked."""
+
+    def __init__(self, box):
+        self.box = box
+        self.asked = 0
+
+    def hands(self, image):
+        self.asked += 1
+        return [types.SimpleNamespace(box=self.box, presence=0.9)] if self.box else []
+
+
+def saw(tracker, known, photo, box):
+    """Tells a tracker that the network saw the hands in a box."""
+    x, y, width, height = box
+    corners = np.array([[x, y], [x + width, y + height]])
+    uv = (corners - photo.square[:2]) / photo.square[2]
+    stages = known.stages.replace(vertices_uv=np.resize(uv, (2, 2, 778, 2)))
+    tracker.saw(
+        types.SimpleNamespace(photo=photo, vertices_px=photo.to_photo_px(stages.vertices_uv))
+    )
+
+
+def test_the_last_frames_hands_give_the_next_crop(known):
+    """The detector is asked at the beginning and after LOOK_AGAIN frames only."""
+    detector = Detector(HERE)
+    tracker = Tracker(detected(detector), 25, 0.0)
+    box, origins = HERE, []
+    for number in range(LOOK_AGAIN + 2):
+        photo = tracker(SOURCE, IMAGE)
+        origins.append(photo.box_from)
+        np.testing.assert_allclose(photo.box, box, atol=1e-6)
+        box = (HERE[0] + 0.5 * number, HERE[1], *HERE[2:])
+        saw(tracker, known, photo, box)
+    assert origins == ["detected"] + ["tracked"] * (LOOK_AGAIN + 1)
+    assert detector.asked == 2
+
+
+def test_the_detector_corrects_a_track_that_went_astray(known):
+    detector = Detector(HERE)
+    tracker = Tracker(detected(detector), 25, 1.0)
+    photo = tracker(SOURCE, IMAGE)
+    detector.box = THERE
+    saw(tracker, known, photo, HERE)
+    for _ in range(LOOK_AGAIN - 1):
+        photo = tracker(SOURCE, IMAGE)
+        assert intersection_over_union(photo.box, HERE) > 0.99
+        saw(tracker, known, photo, HERE)
+    photo = tracker(SOURCE, IMAGE)
+    assert (photo.box, photo.box_from, detector.asked) == (THERE, "detected", 2)
+
+
+def test_hands_that_leap_are_looked_for_at_once(known):
+    detector = Detector(HERE)
+    tracker = Tracker(detected(detector), 25, 1.0)
+    saw(tracker, known, tracker(SOURCE, IMAGE), THERE)
+    detector.box = THERE
+    assert tracker(SOURCE, IMAGE)[3:5] == (THERE, "detected")
+    tracker.saw(None)  # nothing there
+    detector.box = None
+    with pytest.raises(NoHandError):
+        tracker(SOURCE, IMAGE)
+
+
+def test_lost_hands_are_looked_for_now_and_then(known):
+    detector = Detector(None)
+    tracker = Tracker(detected(detector), 25, 1.0)
+    for _ in range(2 * LOOK_FOR_LOST):
+        with pytest.raises(NoHandError):
+            tracker(SOURCE, IMAGE)
+        tracker.saw(None)
+    assert detector.asked == 2
+    detector.box = HERE
+    assert tracker(SOURCE, IMAGE).box == HERE
+
+
+def test_the_filter_stills_noise_and_follows_motion():
+    rng = np.random.default_rng(0)
+    times = np.arange(100) / 25
+    noise = rng.normal(0, 0.01, 100)
+    still, fast = OneEuro(1.0), OneEuro(1.0)
+    held = np.array([still(noise[i : i + 1], t)[0] for i, t in enumerate(times)])
+    assert held[20:].std() < 0.6 * noise[20:].std()
+    ramp = np.array([fast(np.array([5 * t]), t)[0] for t in times])
+    lag = (5 * times - ramp)[50:] / 5
+    assert lag.max() < 1.2 / 25  # about one frame
+    strong, off = OneEuro(4.0), OneEuro(0.0)
+    held_strongly = np.array([strong(noise[i : i + 1], t)[0] for i, t in enumerate(times)])
+    assert held_strongly[20:].std() < held[20:].std()
+    assert [off(noise[i : i + 1], t)[0] for i, t in enumerate(times)] == noise.tolist()
+
+
+def test_smoothed_hands_are_posed_from_smoothed_parameters(known):
+    """The first frame and constant hands come out as they are; the crop may move meanwhile."""
+    smoother = Smoother(1.0)
+    for number, shift in enumerate((0.0, 3.0, 6.0)):
+        square = known.photo.square + [shift, 0, 2 * shift]
+        photo = known.photo._replace(square=square)
+        # The same hands on the photo, seen from another crop.
+        uv = (known.vertices_px - square[:2]) / square[2]
+        params = known.params.copy()
+        params[..., 61] *= known.photo.square[2] / square[2]
+        centre = known.photo.square[:2] + params[..., 62:] * known.photo.square[2]
+        params[..., 62:] = (centre - square[:2]) / square[2]
+        result = known.__class__(
+            photo, known.stages.replace(vertices_uv=uv, params=params), known.loaded
+        )
+        smooth = smoother(result, number / 25)
+        assert smooth.vertices_xyz.shape == (1, 2, 778, 3)
+        np.testing.assert_allclose(smooth.vertices_xyz[-1], known.vertices_xyz[-1], atol=1e-4)
+        np.testing.assert_allclose(smooth.vertices_px[-1], known.vertices_px[-1], atol=0.05)
+    assert smoother(None, 4 / 25) is None
+    assert Smoother(0.0)(known, 0.0) is known
