@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import os
 import re
 import sys
 import time
@@ -16,8 +17,7 @@ from dir_jax.prediction.inputs import Source, find_sources
 from dir_jax.prediction.outputs import FORMATS, USUAL, write_result
 from dir_jax.prediction.photos import Photo, PhotoError, read_image
 from dir_jax.prediction.predictor import Clock, Predictor, batched
-from dir_jax.prediction.tracking import Tracker
-from dir_jax.prediction.video import VideoReader, write_video
+from dir_jax.prediction.video import write_video
 from dir_jax.weights.arguments import add_model_arguments, keep_compiled, load_named_model
 from input_pipeline.commands import FAILED, command, report, status_of
 
@@ -100,11 +100,13 @@ class Run:
     Args:
       arguments: of the command line.
       finder: where the hands are.
+      total: photos and videos.
       clock: collects seconds.
     """
 
-    def __init__(self, arguments: argparse.Namespace, finder: Finder, clock: Clock):
+    def __init__(self, arguments: argparse.Namespace, finder: Finder, total: int, clock: Clock):
         self.finder = finder
+        self.total = total
         self.clock = clock
         self.output = arguments.output
         self.kinds = list(dict.fromkeys([*arguments.write, *["html"] * arguments.html]))
@@ -138,7 +140,7 @@ class Run:
                     with self.clock("drawing and writing"):
                         paths = write_result(self.output, source.stem, result, self.kinds)
                     self.done += 1
-                    self.say(len(sources), f"{source.path}: {_found(photo)} -> {paths[0]}")
+                    self.say(f"{source.path}: {_found(photo)} -> {paths[0]}")
 
     def _open(self, sources: Sequence[Source]) -> Iterator[tuple[Source, Photo]]:
         for source in sources:
@@ -151,20 +153,27 @@ class Run:
             if photo is not None:
                 yield source, photo
 
-    def video(self, predictor: Predictor, source: Source, finder: Finder) -> None:
+    def video(self, predictor: Predictor, source: Source, track: bool) -> None:
         """Reconstructs one video."""
-        kinds, smooth = self.kinds, self.smooth
-        written = write_video(
-            source, self.output, predictor, finder, kinds=kinds, smooth=smooth, clock=self.clock
-        )
-        self.done += 1
-        self.frames += written.frames
-        found = f"hands in {written.with_hands} of {written.frames} frames"
-        self.say(1, f"{source.path}: {found} -> {written.paths[0]}")
+        with self.item():
+            written = write_video(
+                source,
+                self.output,
+                predictor,
+                self.finder,
+                kinds=self.kinds,
+                track=track,
+                smooth=self.smooth,
+                clock=self.clock,
+            )
+            self.done += 1
+            self.frames += written.frames
+            found = f"hands in {written.with_hands} of {written.frames} frames"
+            self.say(f"{source.path}: {found} -> {written.paths[0]}")
 
-    def say(self, total: int, line: str) -> None:
+    def say(self, line: str) -> None:
         """One line for what is done."""
-        print(f"[{self.done + self.failed}/{total}] {line}", flush=True)
+        print(f"[{self.done + self.failed}/{self.total}] {line}", flush=True)
 
 
 def _found(photo: Photo) -> str:
@@ -193,11 +202,13 @@ def predict(arguments: argparse.Namespace) -> int:
         raise ValueError("pages need one more package: pip install plotly")
     begin = time.perf_counter()
     clock = Clock()
-    run = Run(arguments, _finder(arguments), clock)
+    finder = _finder(arguments)
     sources, useless = find_sources(arguments.inputs)
+    run = Run(arguments, finder, len(sources) + len(useless), clock)
     keep_compiled()
     with clock("loading"):
         loaded = load_named_model(arguments)
+    os.makedirs(arguments.output, exist_ok=True)  # before the work rather than after it
     print(f"Hand model: {loaded.hands.name} ({loaded.hands.licence})")
     for line in useless:
         with run.item():
@@ -211,24 +222,14 @@ def predict(arguments: argparse.Namespace) -> int:
     if videos:
         size = 1 if arguments.detect else arguments.batch_size
         predictors.append(Predictor(loaded, size, clock))
-        _run_videos(run, predictors[-1], videos, arguments.detect)
+        if "html" in run.kinds:
+            print("note: pages are made of photos, not of videos")
+        for source in videos:
+            run.video(predictors[-1], source, arguments.detect)
     print(_timing(run, sum(p.looked_at for p in predictors), time.perf_counter() - begin))
     if run.failed:
-        total = len(sources) + len(useless)
-        print(f"error: {run.failed} of {total} inputs could not be used", file=sys.stderr)
+        print(f"error: {run.failed} of {run.total} inputs could not be used", file=sys.stderr)
     return run.status
-
-
-def _run_videos(run: Run, predictor: Predictor, videos: Sequence[Source], track: bool) -> None:
-    if "html" in run.kinds:
-        print("note: pages are made of photos, not of videos")
-    for source in videos:
-        with run.item():
-            finder = run.finder
-            if track:
-                rate = VideoReader(source.path).rate
-                finder = Tracker(run.finder, rate, run.smooth)
-            run.video(predictor, source, finder)
 
 
 def _timing(run: Run, looked_at: int, total: float) -> str:

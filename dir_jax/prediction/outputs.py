@@ -51,6 +51,9 @@ UNITS = {
     "crop": "square of the photo the network saw: centre x, centre y, side, pixels",
 }
 
+NAMES = {"sides": list(SIDES), "joint_names": list(JOINT_NAMES), "units": UNITS}
+"""What every file of numbers says of its own terms."""
+
 
 def overlay(result: Result, stage: int = -1, opacity: float = 0.9) -> np.ndarray:
     """The photo (h, w, 3) uint8 with both meshes over it, the nearer hand in front."""
@@ -174,8 +177,7 @@ def write_numbers(path: str | os.PathLike, result: Result) -> None:
     """Writes the reconstruction as JSON, with the model, the licences and the units in it."""
     height, width = result.photo.image.shape[:2]
     about = {"image": str(result.photo.name), "image_size": [width, height]}
-    names = {"sides": list(SIDES), "joint_names": list(JOINT_NAMES), "units": UNITS}
-    write_json(path, about | model_record(result.loaded) | names | photo_record(result))
+    write_json(path, about | model_record(result.loaded) | NAMES | photo_record(result))
 
 
 class Format(NamedTuple):

@@ -121,6 +121,16 @@ class Clock:
         finally:
             self.seconds[name] += time.perf_counter() - begin
 
+    def each(self, name: str, items: Iterable) -> Iterator:
+        """The items; what getting them takes is added to a name."""
+        items = iter(items)
+        while True:
+            with self(name):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
+
 
 class Predictor:
     """Runs a model on photos in batches of one size, so that it is compiled once.

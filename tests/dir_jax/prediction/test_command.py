@@ -190,7 +190,7 @@ def test_command_on_a_folder_with_a_detector(checkpoint, tmp_path, capsys, monke
     (folder / "broken.mp4").write_bytes(b"nothing")
     with open_writer(folder / "clip.mp4", 25) as video:
         for number in range(3):
-            video.add(np.roll(noise, 10 * number, 1))
+            video(np.roll(noise, 10 * number, 1))
 
     class Detector:
         def hands(self, image):

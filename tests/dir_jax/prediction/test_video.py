@@ -10,7 +10,7 @@ from dir_jax.prediction.boxes import detected, given
 from dir_jax.prediction.inputs import Source
 from dir_jax.prediction.outputs import FORMATS
 from dir_jax.prediction.photos import PhotoError
-from dir_jax.prediction.video import VideoReader, open_writer, write_video
+from dir_jax.prediction.video import open_video, open_writer, write_video
 from tests.dir_jax.prediction.known_hands import OFFSET, KnownPredictor
 
 BOX = (30.0, 20.0, 80.0, 60.0)
@@ -28,7 +28,7 @@ def frame(number, height=60, width=80):
 def write(path, count, height=60, width=80, rate=12.5):
     with open_writer(path, rate) as video:
         for number in range(count):
-            video.add(frame(number, height, width))
+            video(frame(number, height, width))
     return path
 
 
@@ -42,9 +42,8 @@ def write_avi(path, count):
 
 
 def test_frames_come_back_in_order(tmp_path):
-    reader = VideoReader(write(tmp_path / "new" / "v.mp4", 8))
-    frames = list(reader)
-    reader.close()
+    reader = open_video(write(tmp_path / "new" / "v.mp4", 8))
+    frames = list(reader.frames)
     assert reader.rate == pytest.approx(12.5) and reader.claimed == 8
     assert [f.number for f in frames] == list(range(8))
     np.testing.assert_allclose([f.seconds for f in frames], np.arange(8) / 12.5, atol=1e-3)
@@ -57,13 +56,13 @@ def test_frames_come_back_in_order(tmp_path):
 
 
 def test_odd_sides_grow_by_a_pixel(tmp_path):
-    reader = VideoReader(write(tmp_path / "v.mp4", 2, 61, 79))
-    assert next(iter(reader)).image.shape == (62, 80, 3)
+    video = open_video(write(tmp_path / "v.mp4", 2, 61, 79))
+    assert next(video.frames).image.shape == (62, 80, 3)
 
 
 def test_no_video_remains_when_writing_fails(tmp_path):
     with pytest.raises(RuntimeError), open_writer(tmp_path / "v.mp4", 25) as video:
-        video.add(frame(0))
+        video(frame(0))
         raise RuntimeError
     assert not list(tmp_path.iterdir())
 
@@ -73,14 +72,14 @@ def test_what_is_no_video_gets_one_line(tmp_path, content, capfd):
     path = tmp_path / "v.mp4"
     path.write_bytes(content)
     with pytest.raises(PhotoError, match="not a video that can be read"):
-        VideoReader(path)
+        open_video(path)
     assert capfd.readouterr().err == ""
 
 
 def test_missing_videos_and_folders(tmp_path):
     for path in (tmp_path, tmp_path / "none.mp4", tmp_path / "image%03d.jpg"):
         with pytest.raises(PhotoError, match="missing or no regular file"):
-            VideoReader(path)
+            open_video(path)
 
 
 def test_a_video_without_frames(tmp_path):
@@ -91,7 +90,7 @@ def test_a_video_without_frames(tmp_path):
     data[start:end] = b"\0" * (end - start)
     path.write_bytes(data)
     with pytest.raises(PhotoError, match=r"without frames|not a video"):
-        list(VideoReader(path))
+        list(open_video(path).frames)
 
 
 def cut_video(path):
@@ -102,7 +101,7 @@ def cut_video(path):
 
 
 def test_a_cut_video_gives_the_frames_it_has(tmp_path):
-    assert 0 < len(list(VideoReader(cut_video(tmp_path / "v.avi")))) < 15
+    assert 0 < len(list(open_video(cut_video(tmp_path / "v.avi")).frames)) < 15
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +112,7 @@ def hands():
 def movie(path, greys):
     with open_writer(path, 10) as video:
         for grey in greys:
-            video.add(np.full((100, 140, 3), grey, np.uint8))
+            video(np.full((100, 140, 3), grey, np.uint8))
     return Source(str(path), path.stem, True, 0)
 
 
@@ -140,7 +139,7 @@ def test_frames_and_lines_stay_in_order(hands, tmp_path):
     about = json.loads(paths[2].read_text())
     assert (about["frames"], about["frames_with_hands"]) == (7, 7)
     assert about["frames_per_second"] == pytest.approx(10) and "metres" in about["units"]["offset"]
-    drawn = list(VideoReader(paths[0]))
+    drawn = list(open_video(paths[0]).frames)
     for frame, grey in zip(drawn, greys, strict=True):
         assert frame.image.shape == (100, 140, 3)
         assert abs(float(frame.image[-3, -3, 1]) - grey) < 12
@@ -150,7 +149,7 @@ def test_frames_and_lines_stay_in_order(hands, tmp_path):
 def test_views_stand_beside_the_photo(hands, tmp_path):
     source = movie(tmp_path / "clip.mp4", [90] * 2)
     paths = write_video(source, tmp_path, KnownPredictor(hands), given([BOX]), kinds=VIEWS).paths
-    frame = next(iter(VideoReader(paths[0]))).image
+    frame = next(open_video(paths[0]).frames).image
     assert frame.shape == (100, 190, 3)
     for view in (frame[:50, 140:], frame[50:, 140:]):
         assert (view.astype(int).min(-1) < 200).mean() > 0.02
@@ -177,7 +176,7 @@ def test_frames_without_hands_stay_without(hands, tmp_path):
     ]
     assert [frame.get("box_from") for frame in frames] == [None, "detected", None, None]
     assert written.with_hands == json.loads(written.paths[2].read_text())["frames_with_hands"] == 1
-    drawn = [frame.image.astype(int) for frame in VideoReader(written.paths[0])]
+    drawn = [frame.image.astype(int) for frame in open_video(written.paths[0]).frames]
     changed = [(np.abs(image[:, :140] - image[-3, 3]).max(-1) > 40).mean() for image in drawn]
     assert max(changed[0], changed[2], changed[3]) < 0.01 < 0.02 < changed[1]
 
