@@ -10,10 +10,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dir_jax.convert import torch_from_variables, variables_from_torch
     from dir_jax.losses.terms import loss_terms
     from dir_jax.models.network import create_model
     from dir_jax.models.types import Output, Stage, Targets
+    from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
 
 __version__ = "0.2.0"
 
@@ -23,8 +23,8 @@ _HOMES = {
     "Targets": "dir_jax.models.types",
     "create_model": "dir_jax.models.network",
     "loss_terms": "dir_jax.losses.terms",
-    "torch_from_variables": "dir_jax.convert",
-    "variables_from_torch": "dir_jax.convert",
+    "torch_from_variables": "dir_jax.weights.conversion",
+    "variables_from_torch": "dir_jax.weights.conversion",
 }
 
 __all__ = [

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from dir_jax.losses.targets import normalise_images
-from dir_jax.models.constants import IMAGE_SIZE, LENGTH_SCALE
+from dir_jax.models.forward import normalise_images
 from dir_jax.models.network import DIR
+from dir_jax.models.types import IMAGE_SIZE, LENGTH_SCALE
 from dir_jax.weights.arguments import add_model_arguments, load_named_model
 from input_pipeline.files import whole_file, write_bytes
 

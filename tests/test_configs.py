@@ -10,7 +10,7 @@ import pytest
 from configs import base
 from dir_jax.losses.terms import LossConfig
 from dir_jax.models.config import model_config
-from dir_jax.models.constants import IMAGE_SIZE
+from dir_jax.models.types import IMAGE_SIZE
 from dir_jax.training import settings
 from dir_jax.training.command_line import parse
 from dir_jax.training.exits import BadInputError

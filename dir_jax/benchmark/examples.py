@@ -11,12 +11,10 @@ from flax import traverse_util
 
 from dir_jax.compare.labels import random_targets
 from dir_jax.compare.pseudo_weights import pseudo_images, pseudo_state_dict, pseudo_tensor
-from dir_jax.convert import torch_from_variables, variables_from_torch
-from dir_jax.losses.targets import normalise_images
-from dir_jax.models.constants import IMAGE_SIZE
-from dir_jax.models.network import DIR
-from dir_jax.models.types import Targets
-from dir_jax.training.state import initial_variables
+from dir_jax.models.forward import normalise_images
+from dir_jax.models.network import DIR, initial_variables
+from dir_jax.models.types import IMAGE_SIZE, Targets
+from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
 from dir_jax.weights.table import table
 from mano_jax import matrix_from_axis_angle
 from mano_jax.constants import SIDES

@@ -70,8 +70,8 @@ def _phases(request: dict[str, Any]) -> dict[str, float]:
     import jax
 
     from dir_jax.benchmark import examples
-    from dir_jax.models.network import create_model
-    from dir_jax.training.state import create_train_state, initial_variables, make_optimizer
+    from dir_jax.models.network import create_model, initial_variables
+    from dir_jax.training.state import create_train_state, make_optimizer
     from dir_jax.training.step import make_loss, make_train_step
     from mano_jax import open_hands
 

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from dir_jax.models.config import PRESETS
-from dir_jax.models.constants import IMAGE_SIZE
 from dir_jax.models.network import DIR, create_model
+from dir_jax.models.types import IMAGE_SIZE
 from mano_jax import open_hands
 
 OTHER = "meshes and heads' inputs"

@@ -23,9 +23,9 @@ import optax
 
 from dir_jax.compare import checkout, labels, quantities
 from dir_jax.compare.pseudo_weights import pseudo_images, pseudo_state_dict
-from dir_jax.convert import torch_from_variables, variables_from_torch
-from dir_jax.models.constants import IMAGENET_MEAN, IMAGENET_STD
 from dir_jax.models.network import create_model
+from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD
+from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
 from dir_jax.weights.table import is_unused
 from dir_jax.weights.torch_files import read_state_dict
 from mano_jax import HandPair, load_pair, open_hands

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dir_jax.models.constants import IMAGE_SIZE, MAP_SIZE
-from dir_jax.models.types import Targets
+from dir_jax.models.types import IMAGE_SIZE, MAP_SIZE, Targets
 from mano_jax import HandPair, matrix_from_6d_robust, pca_to_axis_angle, pose_hand
 from mano_jax.constants import SIDES
 

@@ -119,7 +119,7 @@ def _of_ours(output: Output, state: Mapping[str, Any]) -> Quantities:
         if here is not None:
             found[f"{index} projected map"] = here["projected"][0]
             found[f"{index} enhanced map"] = here["enhanced"][0]
-    found["final map"] = state["final"][0]
+    found["final map"] = state["final_map"][0]
     found |= {"segmentation": output.segmentation, "dense": output.dense}
     return {name: np.asarray(value) for name, value in found.items()}
 

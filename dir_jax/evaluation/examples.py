@@ -16,9 +16,8 @@ from dir_jax.evaluation.protocols import MAIN_PROTOCOL, WRIST, Hands, measured_h
 from dir_jax.evaluation.runner import predicted_hands
 from dir_jax.evaluation.samples import Samples, identity_row
 from dir_jax.losses.targets import pose_batch
-from dir_jax.models.constants import IMAGE_SIZE
 from dir_jax.models.forward import estimate_all
-from dir_jax.models.types import Stage, one_space
+from dir_jax.models.types import IMAGE_SIZE, Stage, one_space
 from dir_jax.pictures.comparison import Example
 from dir_jax.pictures.drawing import PAPER, SKELETON_FACES, skeleton_mesh
 from dir_jax.weights.loading import Loaded

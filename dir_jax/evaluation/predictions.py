@@ -38,7 +38,7 @@ from dir_jax.evaluation.protocols import MIDDLE_KNUCKLE, WRIST, Hands, measured_
 from dir_jax.evaluation.runner import Progress
 from dir_jax.evaluation.samples import Samples, difficulties
 from dir_jax.evaluation.totals import Scores
-from dir_jax.models.constants import LENGTH_SCALE
+from dir_jax.models.types import LENGTH_SCALE
 from mano_jax.constants import JOINTS, VERTICES
 
 PREDICTED = {

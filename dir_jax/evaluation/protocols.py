@@ -16,7 +16,7 @@ import numpy as np
 from flax import struct
 
 import mano_jax
-from dir_jax.models.constants import IMAGE_SIZE
+from dir_jax.models.types import IMAGE_SIZE
 from mano_jax.constants import SIDES
 
 WRIST, MIDDLE_KNUCKLE = 0, 9

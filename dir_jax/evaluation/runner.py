@@ -19,9 +19,8 @@ from dir_jax.evaluation.protocols import MAIN_PROTOCOL, Hands, measured_hands
 from dir_jax.evaluation.samples import Samples, difficulties
 from dir_jax.evaluation.totals import Scores
 from dir_jax.losses.targets import pose_batch
-from dir_jax.models.constants import LENGTH_SCALE
 from dir_jax.models.forward import estimate
-from dir_jax.models.types import Stage
+from dir_jax.models.types import LENGTH_SCALE, Stage
 from input_pipeline.files import write_json
 
 _LABELS = (

@@ -15,7 +15,7 @@ import numpy as np
 from dir_jax.evaluation.metrics import METRICS, MILLIMETRES, shown_in
 from dir_jax.evaluation.protocols import PROTOCOLS, Hands, project_px
 from dir_jax.evaluation.totals import RESAMPLES, Means, detail
-from dir_jax.models.constants import IMAGE_SIZE
+from dir_jax.models.types import IMAGE_SIZE
 from input_pipeline.files import whole_file
 
 IDENTITY = ("file_name", "capture", "sequence", "camera_name", "frame", "hand_type")

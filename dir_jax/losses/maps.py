@@ -1,4 +1,4 @@
-"""Losses of the 32x32 maps: segmentation and dense correspondence (SPEC 4)."""
+"""Losses of the 32x32 maps: segmentation and dense correspondence (docs/method.md, "Losses")."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dir_jax.losses.means import mean_of_known, smooth_l1
+from dir_jax.models.layers import across_devices
 
 CLASS_WEIGHTS = np.array([0.1, 0.45, 0.45], np.float32)
 """Cross-entropy weights of background and the two hands, in float32 as PyTorch keeps them."""
@@ -15,21 +16,18 @@ CLASS_WEIGHTS = np.array([0.1, 0.45, 0.45], np.float32)
 def cross_entropy(
     logits: jax.Array,
     labels: jax.Array,
-    axis_name: str | None = None,
     known: jax.Array | None = None,
 ) -> jax.Array:
     """Class-weighted mean cross-entropy of (B, H, W, 3) logits and (B, H, W) labels.
 
-    With `axis_name` the weights of the whole global batch normalise it; the mean over the axis
-    is then the global value. Pixels outside `known` (B, H, W) do not count.
+    The weights of the whole batch, on all devices that share it, normalise it; the mean over the
+    devices is then the global value. Pixels outside `known` (B, H, W) do not count.
     """
     weights = jnp.asarray(CLASS_WEIGHTS, logits.dtype)[labels]
     if known is not None:
         weights = jnp.where(known, weights, 0)
     log_likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], -1)[..., 0]
-    total = weights.sum()
-    if axis_name is not None:
-        total = jax.lax.pmean(total, axis_name)
+    total = across_devices(weights.sum())
     if known is not None:
         total = jnp.where(total > 0, total, 1)
     return -(weights * log_likelihood).sum() / total
@@ -38,7 +36,6 @@ def cross_entropy(
 def lovasz_softmax(
     scores: jax.Array,
     labels: jax.Array,
-    axis_name: str | None = None,
     known: jax.Array | None = None,
 ) -> jax.Array:
     """Lovasz-softmax (Berman et al. 2018, algorithm 1) over the classes present in the batch.
@@ -48,7 +45,6 @@ def lovasz_softmax(
     Args:
       scores: (B, H, W, K).
       labels: (B, H, W) class numbers.
-      axis_name: pmap axis whose devices' pixels are taken together.
       known: (B, H, W) bool, the pixels that count; None: all.
 
     Returns:
@@ -56,8 +52,7 @@ def lovasz_softmax(
     """
     if known is None:
         known = jnp.ones(labels.shape, bool)
-    if axis_name is not None:
-        scores, labels, known = jax.lax.all_gather((scores, labels, known), axis_name)
+    scores, labels, known = across_devices((scores, labels, known), jax.lax.all_gather)
     classes = scores.shape[-1]
     flat, labels = scores.reshape(-1, classes), labels.reshape(-1)
     counts = known.reshape(-1, 1).astype(flat.dtype)
@@ -80,11 +75,10 @@ def dense_loss(
     dense: jax.Array,
     wanted: jax.Array,
     distance=smooth_l1,
-    axis_name: str | None = None,
     known: jax.Array | None = None,
 ) -> jax.Array:
     """Mean distance of two maps (B, H, W, C) over the pixels in `known` (B, H, W); None: all."""
     values = distance(dense - wanted)
     if known is None:
         return values.mean()
-    return mean_of_known(values.mean(-1).reshape(-1), known.reshape(-1), axis_name)
+    return mean_of_known(values.mean(-1).reshape(-1), known.reshape(-1))

@@ -1,4 +1,4 @@
-"""Labels of a batch, made on the device from hand parameters, and the images' normalisation.
+"""Labels of a batch, made on the device from hand parameters.
 
 The data pipeline sends parameters and one matrix per example, not meshes or drawn maps: posing two
 hands and drawing 32x32 maps costs a GPU next to nothing, and would cost the host several times the
@@ -14,31 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dir_jax.losses.rasterize import NEAR, nearest_faces
-from dir_jax.models.constants import (
+from dir_jax.models.types import (
     IMAGE_SIZE,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     MAP_SIZE,
     SEGMENTATION_CLASSES,
+    Targets,
 )
-from dir_jax.models.types import Targets
 from mano_jax import HandPair, pose_hand, tip_indices
 from mano_jax.constants import FACES, SIDES, VERTICES
-
-
-def normalise_images(images: jax.Array) -> jax.Array:
-    """Photographs as the encoder expects them.
-
-    Args:
-      images: (B, 256, 256, 3) uint8 RGB.
-
-    Returns:
-      float32, per channel (level / 255 - ImageNet mean) / ImageNet deviation.
-    """
-    scale = 1.0 / (255.0 * np.array(IMAGENET_STD))
-    shift = np.array(IMAGENET_MEAN) / np.array(IMAGENET_STD)
-    images = jnp.asarray(images).astype(jnp.float32)
-    return images * scale.astype(np.float32) - shift.astype(np.float32)
 
 
 def pose_batch(batch: Mapping[str, jax.Array], hands: HandPair, tips: str = "intaghand"):

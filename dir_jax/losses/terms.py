@@ -1,4 +1,4 @@
-"""Training losses (paper section 3.4; SPEC 4), pure functions of the output and the targets."""
+"""Training losses (docs/method.md, "Losses"), pure functions of the output and the targets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import jax.numpy as jnp
 
 from dir_jax.losses.maps import cross_entropy, dense_loss, lovasz_softmax
 from dir_jax.losses.means import THRESHOLD, mean_of_known, smooth_l1
-from dir_jax.models.constants import LENGTH_SCALE
-from dir_jax.models.types import Output, Stage, Targets
+from dir_jax.models.types import LENGTH_SCALE, Output, Stage, Targets
 from mano_jax import HandPair
 from mano_jax.constants import SIDES
 
@@ -138,7 +137,7 @@ def _stage_terms(stage: Stage, targets: Targets, faces, config: LossConfig, root
     }
 
 
-def _auxiliary_terms(output: Output, targets: Targets, config: LossConfig, axis_name):
+def _auxiliary_terms(output: Output, targets: Targets, config: LossConfig):
     labels, known = targets.segmentation.astype(jnp.int32), targets.pixel_valid
     if config.auxiliary == "paper":
         truth = jax.nn.one_hot(labels, output.segmentation.shape[-1])
@@ -147,14 +146,14 @@ def _auxiliary_terms(output: Output, targets: Targets, config: LossConfig, axis_
             "dense": (output.dense, targets.dense),
         }
         return {
-            name: getattr(config, name) * dense_loss(*pair, jnp.square, axis_name, known)
+            name: getattr(config, name) * dense_loss(*pair, jnp.square, known)
             for name, pair in pairs.items()
         }
     logits = output.segmentation
-    dense = dense_loss(output.dense, targets.dense, smooth_l1, axis_name, known)
+    dense = dense_loss(output.dense, targets.dense, smooth_l1, known)
     return {
-        "segmentation": config.segmentation * cross_entropy(logits, labels, axis_name, known),
-        "lovasz": config.segmentation * lovasz_softmax(logits, labels, axis_name, known),
+        "segmentation": config.segmentation * cross_entropy(logits, labels, known),
+        "lovasz": config.segmentation * lovasz_softmax(logits, labels, known),
         "dense": config.dense * dense,
     }
 
@@ -166,12 +165,13 @@ def loss_terms(
     recipe: str | LossConfig | Mapping[str, Any] = "released",
     *,
     root_joint: int = 0,
-    axis_name: str | None = None,
 ) -> dict[str, jax.Array]:
     """Every weighted term; their sum is the loss.
 
     Terms of a hand are means over its valid instances in the batch, the offset's over the examples
-    with two valid hands, those of the maps over the pixels whose label is known.
+    with two valid hands, those of the maps over the pixels whose label is known. Of a batch spread
+    over devices, the terms' mean over the devices, and that of their gradients, are those of the
+    whole batch.
 
     Args:
       output: of the network.
@@ -179,8 +179,6 @@ def loss_terms(
       hands: for the meshes' faces.
       recipe: "released", "paper", a `LossConfig`, or a mapping of its fields over a `recipe`.
       root_joint: the joint on which the model centres its meshes.
-      axis_name: pmap axis of a batch spread over devices. The terms' mean over that axis, and
-        the mean of their gradients, are then those of the whole batch.
 
     Returns:
       `joints_xyz_left_0` and so on by term, hand and stage; `offset_0` ..; `segmentation`,
@@ -189,7 +187,7 @@ def loss_terms(
     config = loss_config(recipe)
     faces = jnp.asarray(hands.stacked().faces)
     weights = {"edge": config.edge, "normal": config.normal}
-    terms = _auxiliary_terms(output, targets, config, axis_name)
+    terms = _auxiliary_terms(output, targets, config)
     valid = targets.hand_valid
     both = None if valid is None else valid.all(-1)
     for index, stage in enumerate(output.stages):
@@ -197,9 +195,9 @@ def loss_terms(
         for name, value in values.items():
             weight = weights.get(name, config.coordinates)
             if name == "offset":
-                terms[f"{name}_{index}"] = weight * mean_of_known(value, both, axis_name)
+                terms[f"{name}_{index}"] = weight * mean_of_known(value, both)
                 continue
-            value = weight * mean_of_known(value, valid, axis_name)
+            value = weight * mean_of_known(value, valid)
             for side, per_hand in zip(SIDES, value, strict=True):
                 terms[f"{name}_{side}_{index}"] = per_hand
     return terms

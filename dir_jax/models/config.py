@@ -13,12 +13,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from dir_jax.models import parts
+
 CHOICES = {
     "attention": ("convolution", "light", "none"),
-    "graph": ("per_joint", "shared", "none"),
     "planes": ("bone", "joint", "sum", "heatmap", "none"),
-    "projection": ("factored", "onehot", "scatter"),
-    "sampling": ("gather", "onehot_matmul", "map_coordinates"),
     "precision": ("float32", "bfloat16"),
     "tips": ("manopth", "intaghand", "smplx"),
     "rotations": ("exact", "manopth"),
@@ -29,9 +28,13 @@ CHOICES = {
 class ModelConfig:
     """Architecture of one network; `PRESETS` holds the published ones.
 
+    `encoder`, `graph`, `transformer`, `projection` and `sampling` name parts: registered ones
+    (`dir_jax.models.parts`), or one's own as "package.module:Class".
+
     Attributes:
-      encoder_blocks: bottlenecks in each of the encoder's four groups (ResNet-50: 3, 4, 6, 3).
-      encoder_width: channels of the encoder's stem; the groups give 4, 8, 16 and 32 times as many.
+      encoder: "resnet50".
+      encoder_blocks: bottlenecks in each of the ResNet's four groups (ResNet-50: 3, 4, 6, 3).
+      encoder_width: channels of the ResNet's stem; the groups give 4, 8, 16 and 32 times as many.
       image_stride: 1, or 2: the encoder sees the photograph at half size. A quarter of its
         arithmetic, for small networks; the refinements keep their 16x16 and 32x32 maps.
       attention: per-hand attention over the last map. "convolution": 3x3 to half the width, then
@@ -42,7 +45,9 @@ class ModelConfig:
       plane_width: channels of a joint's feature when regressed from and projected back.
       graph: "per_joint" weights (released), weights "shared" over joints (SemGCN), or "none".
       graph_layers: graph convolutions per refinement.
-      transformer_blocks: blocks in use: 3 (released: a fourth exists but is idle), 4 (paper), or 0.
+      transformer: "pre_norm" blocks over the joints of both hands.
+      transformer_blocks: blocks in use: 3 (released: a fourth exists but is idle), 4 (paper), or 0:
+        each joint for itself, hands not brought into one space.
       transformer_heads: attention heads.
       planes: what is drawn on the image plane: one plane per "bone" (released), per "joint"
         (paper), all joints' features "sum"med on one plane (SFP), one "heatmap" per joint without
@@ -51,7 +56,8 @@ class ModelConfig:
       projection: how the planes meet the convolution behind them. "factored" never builds the
         planes; "onehot" builds them by one-hot products, "scatter" by scatter-add (joints only).
         All give the same result.
-      sampling: how features are read at the joints. All give the same result.
+      sampling: how features are read at the joints: "gather", "onehot_matmul" or
+        "map_coordinates". All give the same result.
       precision: "float32", or "bfloat16" arithmetic over float32 parameters and statistics.
       remat: recompute each refinement in the backward pass instead of keeping its activations.
       root_joint: joint at the origin of the predicted meshes.
@@ -59,6 +65,7 @@ class ModelConfig:
       rotations: finger rotations "exact", or off by 2e-8 as the released code's ("manopth").
     """
 
+    encoder: str = "resnet50"
     encoder_blocks: tuple[int, ...] = (3, 4, 6, 3)
     encoder_width: int = 64
     image_stride: int = 1
@@ -69,6 +76,7 @@ class ModelConfig:
     plane_width: int = 64
     graph: str = "per_joint"
     graph_layers: int = 4
+    transformer: str = "pre_norm"
     transformer_blocks: int = 3
     transformer_heads: int = 4
     planes: str = "bone"
@@ -86,6 +94,8 @@ class ModelConfig:
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"model.{name} is {value!r}; wanted one of {', '.join(allowed)}")
+        for kind in parts.PARTS:
+            parts.check(kind, getattr(self, kind))
         if self.image_stride not in (1, 2):
             raise ValueError(f"model.image_stride is {self.image_stride!r}; wanted 1 or 2")
         if not 0 <= self.stages <= 3:

@@ -1,4 +1,4 @@
-"""The network on photographs, compiled once for everything that a process does with it."""
+"""The network on photographs: their normalisation, and programs compiled once for a process."""
 
 from __future__ import annotations
 
@@ -6,10 +6,25 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from dir_jax.losses.targets import normalise_images
-from dir_jax.models.types import Stage
+from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD, Stage
+
+
+def normalise_images(images: jax.Array) -> jax.Array:
+    """Photographs as the encoder expects them.
+
+    Args:
+      images: (B, 256, 256, 3) uint8 RGB.
+
+    Returns:
+      float32, per channel (level / 255 - ImageNet mean) / ImageNet deviation.
+    """
+    scale = 1.0 / (255.0 * np.array(IMAGENET_STD))
+    shift = np.array(IMAGENET_MEAN) / np.array(IMAGENET_STD)
+    images = jnp.asarray(images).astype(jnp.float32)
+    return images * scale.astype(np.float32) - shift.astype(np.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0)

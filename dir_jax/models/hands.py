@@ -1,13 +1,12 @@
-"""From a hand's 64 numbers to its mesh and the mesh's image (SPEC 1, last entry)."""
+"""From a hand's 64 numbers to its mesh and the mesh's image (docs/method.md, "Hand model")."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-from dir_jax.models import constants
 from dir_jax.models.config import ModelConfig
-from dir_jax.models.types import Stage
+from dir_jax.models.types import BETAS, CAMERA_SCALE, CAMERA_TRANSLATION, POSE, ROTATION, Stage
 from mano_jax import HandPair, matrix_from_6d_robust, pca_to_axis_angle, pose_hand, tip_indices
 
 
@@ -21,8 +20,8 @@ def project_weak_perspective(xyz: jax.Array, params: jax.Array) -> jax.Array:
     Returns:
       (..., N, 2) in [-1, 1] over the crop.
     """
-    scale = params[..., constants.CAMERA_SCALE, None, None]
-    return scale * xyz[..., :2] + params[..., None, constants.CAMERA_TRANSLATION]
+    scale = params[..., CAMERA_SCALE, None, None]
+    return scale * xyz[..., :2] + params[..., None, CAMERA_TRANSLATION]
 
 
 def decode(hands: HandPair, params: jax.Array, offset: jax.Array, config: ModelConfig) -> Stage:
@@ -40,12 +39,12 @@ def decode(hands: HandPair, params: jax.Array, offset: jax.Array, config: ModelC
     offset = offset.astype(params.dtype)
 
     def one_side(hand, tip_vertices, params):  # params (B, 64)
-        coefficients = params[..., constants.POSE]
+        coefficients = params[..., POSE]
         return pose_hand(
             hand,
-            matrix_from_6d_robust(params[..., constants.ROTATION]),
+            matrix_from_6d_robust(params[..., ROTATION]),
             pca_to_axis_angle(hand, coefficients),
-            params[..., constants.BETAS],
+            params[..., BETAS],
             root_joint=config.root_joint,
             tips=tip_vertices,
             rotations=config.rotations,

@@ -1,56 +1,153 @@
 """Layers with PyTorch's conventions: padding, batch statistics, initial values.
 
 Hands are axis 1 (left, right) wherever a tensor has a hand axis, so a layer whose weights differ
-per hand simply has a leading axis of 2 in its parameters.
+per hand simply has a leading axis of 2 in its parameters. Every layer computes in its input's type:
+the network casts the images once, and float32 parameters follow (docs/variants.md).
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
-
-from dir_jax.models.initial_values import Initial, ones, zeros
+from flax import struct
 
 HANDS = 2
-Dtype = Any
+
+# --- The devices that share a batch -------------------------------------------------------------
+
+AXIS = "batch"
+"""Name of the mapped axis (`jax.pmap`, `jax.vmap`) over which a batch is spread."""
 
 
-def torch_uniform(fan_in: int) -> Initial:
-    """PyTorch's default initial values, uniform in +-1/sqrt(fan_in)."""
-    return Initial("uniform", 1 / math.sqrt(fan_in))
+def device_count() -> int:
+    """How many devices share the batch: the mapped axis' size; 1 where none is mapped.
+
+    In a program for the whole batch (one device, or `jit` over sharded arrays) none is.
+    """
+    try:
+        return jax.lax.axis_size(AXIS)
+    except NameError:  # JAX's own for an axis that is not mapped here
+        return 1
 
 
-def convolution_normal(kernel_size: int, features: int) -> Initial:
-    """The released code's convolutions: normal with variance 2 / (k * k * outputs)."""
-    return Initial("normal", math.sqrt(2 / (kernel_size**2 * features)))
+def across_devices(x: Any, reduce: Callable[[Any, str], Any] = jax.lax.pmean) -> Any:
+    """The mean (or `reduce`, another collective) over the devices that share the batch.
+
+    Args:
+      x: a tree of arrays.
+      reduce: `jax.lax.pmax`, ...
+
+    Returns:
+      The tree; as it came where no axis is mapped.
+    """
+    return x if device_count() == 1 else reduce(x, AXIS)
 
 
-linear_normal = Initial("normal", 0.001)
+# --- Initial values -----------------------------------------------------------------------------
+
+
+class Drawn(struct.PyTreeNode, nn.meta.AxisMetadata):
+    """An initial value that knows its distribution, as Flax's boxes carry a partitioning.
+
+    Compiling hundreds of small random draws takes half a minute for the full network; numpy needs
+    a second. So `dir_jax.models.network.initial_variables` runs the network for its shapes only,
+    finds these boxes, and draws what they say.
+
+    Attributes:
+      value: the array (or its shape).
+      kind: "normal", "uniform" (in -size to size) or "constant".
+      size: the standard deviation, the bound or the value.
+    """
+
+    value: Any
+    kind: str = struct.field(pytree_node=False)
+    size: float = struct.field(pytree_node=False)
+
+    def draw(self, generator: np.random.Generator) -> np.ndarray:
+        """The value by numpy."""
+        if self.kind == "normal":
+            values = generator.standard_normal(self.value.shape, np.float32) * np.float32(self.size)
+        elif self.kind == "uniform":
+            values = 2 * generator.random(self.value.shape, np.float32) - 1
+            values *= np.float32(self.size)
+        else:
+            values = np.full(self.value.shape, self.size)
+        return np.asarray(values, self.value.dtype)
+
+    def unbox(self) -> Any:
+        """The array alone."""
+        return self.value
+
+    def replace_boxed(self, value: Any) -> Drawn:
+        """Another array in this box."""
+        return self.replace(value=value)
+
+    def add_axis(self, index: int, params: Any) -> Drawn:
+        """As Flax's transformations ask; the distribution has no axes."""
+        return self
+
+    remove_axis = add_axis
+
+
+def _initialiser(kind: str, size: float):
+    """A Flax initialiser, `(key, shape, dtype)`, whose values are boxed as `Drawn`."""
+
+    def initialise(key: jax.Array | None, shape: Any, dtype: Any = jnp.float_) -> Drawn:
+        dtype = jax.dtypes.canonicalize_dtype(dtype)  # float64 only where that is switched on
+        if kind == "normal":
+            values = size * jax.random.normal(key, shape, dtype)
+        elif kind == "uniform":
+            values = jax.random.uniform(key, shape, dtype, -size, size)
+        else:
+            values = jnp.full(shape, size, dtype)
+        return Drawn(values, kind, size)
+
+    return initialise
+
+
+normal = functools.partial(_initialiser, "normal")
+uniform = functools.partial(_initialiser, "uniform")
+zeros, ones = _initialiser("constant", 0.0), _initialiser("constant", 1.0)
+
+linear_normal = normal(0.001)
 """The released code's linear layers."""
+
+
+def torch_uniform(fan_in: int):
+    """PyTorch's default initial values, uniform in +-1/sqrt(fan_in)."""
+    return uniform(1 / math.sqrt(fan_in))
+
+
+def convolution_normal(kernel_size: int, features: int):
+    """The released code's convolutions: normal with variance 2 / (k * k * outputs)."""
+    return normal(math.sqrt(2 / (kernel_size**2 * features)))
+
+
+# --- Normalisation ------------------------------------------------------------------------------
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation as in PyTorch.
 
-    Normalises with the biased variance of the batch and keeps the unbiased one in the running
-    statistics. Statistics are computed and kept in float32 at least.
+    Normalises with the biased variance of the batch, over all devices that share it, and keeps the
+    unbiased one in the running statistics. Statistics are computed and kept in float32 at least.
 
     Attributes:
       hands: None: an ordinary layer. "separate": axis 1 holds the hands, each with its own scale,
         bias and statistics. "shared": one scale and bias; in training each hand is normalised by
         its own batch statistics and the running ones see the left hand first, then the right.
-      axis_name: pmap axis over which batch statistics are averaged; None for none.
       momentum: weight of the old running statistic.
       epsilon: added to the variance.
     """
 
     hands: str | None = None
-    axis_name: str | None = None
     momentum: float = 0.9
     epsilon: float = 1e-5
 
@@ -77,16 +174,10 @@ class BatchNorm(nn.Module):
     def _batch_statistics(self, x):
         kept = (1, x.ndim - 1) if self.hands else (x.ndim - 1,)
         axes = tuple(a for a in range(x.ndim) if a not in kept)
-        count = math.prod(x.shape[a] for a in axes)
+        count = math.prod(x.shape[a] for a in axes) * device_count()
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean = x.mean(axes)
-        if self.axis_name is not None:
-            count *= jax.lax.psum(1, self.axis_name)
-            mean = jax.lax.pmean(mean, self.axis_name)
-        var = _variance(x, mean, axes)
-        if self.axis_name is not None:
-            var = jax.lax.pmean(var, self.axis_name)
-        return mean, var, count
+        mean = across_devices(x.mean(axes))
+        return mean, across_devices(_variance(x, mean, axes)), count
 
     def _updated(self, running, batch):
         batches = batch if self.hands == "shared" else [batch]
@@ -115,12 +206,22 @@ def _variance(x, mean, axes):
     return jnp.square(x - jnp.expand_dims(mean, axes)).mean(axes)
 
 
+# --- Linear layers ------------------------------------------------------------------------------
+
+
+def dense(x: jax.Array, features: int, name: str, kernel_init: Any = linear_normal) -> jax.Array:
+    """A linear layer (..., C) to (..., features), in x's type, within a compact module."""
+    bias_init = torch_uniform(x.shape[-1])
+    return nn.Dense(
+        features, dtype=x.dtype, kernel_init=kernel_init, bias_init=bias_init, name=name
+    )(x)
+
+
 class HandDense(nn.Module):
     """Linear layer with its own weights per hand: (B, 2, ..., C) to (B, 2, ..., features)."""
 
     features: int
     kernel_init: Any = linear_normal
-    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -128,37 +229,204 @@ class HandDense(nn.Module):
         channels = x.shape[-1]
         kernel = self.param("kernel", self.kernel_init, (HANDS, channels, self.features))
         bias = self.param("bias", torch_uniform(channels), (HANDS, self.features))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
         y = jnp.einsum("bh...c,hcd->bh...d", x, kernel)
         return y + bias[(slice(None),) + (None,) * (x.ndim - 3)]
 
 
 class PointMap(nn.Module):
-    """Two-layer map of joints' vectors: linear, BatchNorm, ReLU, linear (SPEC 3, steps 2, 4, 7).
+    """Two-layer map of joints' vectors: linear, BatchNorm, ReLU, linear.
 
     Attributes:
       features: width of both layers.
       hands: "separate" weights per hand, or "shared" by the hands.
-      axis_name: see `BatchNorm`.
-      dtype: arithmetic type, None to follow the input.
     """
 
     features: int
     hands: str
-    axis_name: str | None = None
-    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """(B, 2, J, C) to (B, 2, J, features)."""
         x = self._linear(x, "linear1")
-        x = nn.relu(BatchNorm(self.hands, self.axis_name, name="norm")(x, train))
+        x = nn.relu(BatchNorm(self.hands, name="norm")(x, train))
         return self._linear(x, "linear2")
 
     def _linear(self, x, name):
         init = torch_uniform(x.shape[-1])
         if self.hands == "separate":
-            return HandDense(self.features, init, self.dtype, name=name)(x)
-        return nn.Dense(
-            self.features, kernel_init=init, bias_init=init, dtype=self.dtype, name=name
+            return HandDense(self.features, init, name=name)(x)
+        return dense(x, self.features, name, init)
+
+
+# --- Convolutions of (B, H, W, C) maps ----------------------------------------------------------
+
+
+def enlarge(x: jax.Array) -> jax.Array:
+    """Doubles (B, H, W, C) maps bilinearly, half-pixel centres, edges repeated.
+
+    `jax.image.resize` says the same with matrix products; sums of neighbours are fewer operations.
+    """
+    for axis in (1, 2):
+        size = x.shape[axis]
+        first, last = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, size - 1))
+        inner = jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)
+        before = jnp.concatenate([first, inner], axis)
+        inner = jax.lax.slice_in_dim(x, 1, size, axis=axis)
+        after = jnp.concatenate([inner, last], axis)
+        pairs = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
+        x = pairs.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
+    return x
+
+
+def multiply_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """(..., C) times (C, features).
+
+    As a product of two matrices: the kernel's gradient is then one too. Written with more axes,
+    XLA transposes the maps for it in memory, which on a CPU takes longer than the product.
+    """
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
+
+
+class Pointwise(nn.Module):
+    """A 1x1 convolution as a matrix product: faster on CPUs and the same on GPUs.
+
+    Attributes:
+      features: channels of the result.
+      use_bias: whether a bias (features,) is added.
+    """
+
+    features: int
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, coarse: jax.Array | None = None) -> jax.Array:
+        """Multiplies every pixel by the kernel (C, features).
+
+        Args:
+          x: (B, H, W, C).
+          coarse: (B, H / 2, W / 2, c), maps that come before x's, once enlarged: the kernel has
+            c + C rows. Enlarging after the product is the same sum at a quarter of the work.
+
+        Returns:
+          (B, H, W, features).
+        """
+        skipped = 0 if coarse is None else coarse.shape[-1]
+        channels = skipped + x.shape[-1]
+        kernel_init = convolution_normal(1, self.features)
+        kernel = self.param("kernel", kernel_init, (channels, self.features)).astype(x.dtype)
+        y = multiply_rows(x, kernel[skipped:])
+        if coarse is not None:
+            y = y + enlarge(multiply_rows(coarse, kernel[:skipped]))
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", torch_uniform(channels), (self.features,))
+        return y + bias.astype(x.dtype)
+
+
+def convolve_patches(x, kernel, strides, padding, **unused) -> jax.Array:
+    """A convolution as one matrix product of the pixels' neighbourhoods.
+
+    Where filters outnumber pixels, the kernel is most of the data: the CPU's convolution first
+    rearranges it (151 MB for the attention maps), the product reads it once as it lies.
+
+    Args:
+      x: (B, H, W, C).
+      kernel: (k, k, C, features).
+      strides: two.
+      padding: ((before, after), (before, after)).
+      **unused: what else `jax.lax.conv_general_dilated` takes, all as for a plain convolution.
+    """
+    size = kernel.shape[0]
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    height, width = ((padded.shape[i + 1] - size) // strides[i] + 1 for i in (0, 1))
+
+    def shifted(dy, dx):
+        rows = slice(dy, dy + strides[0] * (height - 1) + 1, strides[0])
+        columns = slice(dx, dx + strides[1] * (width - 1) + 1, strides[1])
+        return padded[:, rows, columns]
+
+    patches = [shifted(dy, dx) for dy in range(size) for dx in range(size)]
+    return multiply_rows(jnp.concatenate(patches, -1), kernel.reshape(-1, kernel.shape[-1]))
+
+
+class Conv(nn.Module):
+    """Convolution of (B, H, W, C) maps with PyTorch's symmetric padding.
+
+    A 1x1 convolution is a matrix product here (`Pointwise`). Larger kernels are
+    (k, k, C, features).
+    """
+
+    features: int
+    kernel_size: int = 1
+    stride: int = 1
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, H, W, C) to (B, H / stride, W / stride, features)."""
+        k, channels = self.kernel_size, x.shape[-1]
+        if k == 1:
+            x = x[:, :: self.stride, :: self.stride]
+            return Pointwise(self.features, self.use_bias, name="dense")(x)
+        pixels = math.prod(-(-side // self.stride) for side in x.shape[1:3])
+        return nn.Conv(
+            self.features,
+            (k, k),
+            strides=self.stride,
+            padding=[(k // 2, k // 2)] * 2,
+            use_bias=self.use_bias,
+            dtype=x.dtype,
+            kernel_init=convolution_normal(k, self.features),
+            bias_init=torch_uniform(k * k * channels),
+            conv_general_dilated=convolve_patches if self.features > pixels else None,
+            name="conv",
         )(x)
+
+
+class ConvNorm(nn.Module):
+    """3x3 convolution, BatchNorm, ReLU, 1x1 convolution: what makes maps of maps.
+
+    Attributes:
+      inner: channels between the two convolutions.
+      features: channels of the result.
+      use_bias: of the first convolution.
+    """
+
+    inner: int
+    features: int
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """(B, S, S, C) to (B, S, S, features)."""
+        x = Conv(self.inner, 3, use_bias=self.use_bias, name="conv1")(x)
+        x = nn.relu(BatchNorm(name="norm")(x, train))
+        return Conv(self.features, name="conv2")(x)
+
+
+class Residual(nn.Module):
+    """Pre-activation bottleneck with half width inside (docs/method.md, "Joint features").
+
+    BN-ReLU-1x1, BN-ReLU-3x3, BN-ReLU-1x1, added to the input or, where widths differ, to a 1x1
+    convolution of it.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, coarse: jax.Array | None = None) -> jax.Array:
+        """(B, H, W, C) to (B, H, W, features).
+
+        `coarse` (B, H / 2, W / 2, c), if known, is what x's first c channels were enlarged from;
+        it only saves work.
+        """
+        skip = x
+        if x.shape[-1] != self.features:
+            fine = x if coarse is None else x[..., coarse.shape[-1] :]
+            skip = Pointwise(self.features, name="skip")(fine, coarse)
+        widths = [(self.features // 2, 1), (self.features // 2, 3), (self.features, 1)]
+        for index, (width, kernel_size) in enumerate(widths, 1):
+            x = nn.relu(BatchNorm(name=f"norm{index}")(x, train))
+            x = Conv(width, kernel_size, name=f"conv{index}")(x)
+        return x + skip

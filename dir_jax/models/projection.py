@@ -1,8 +1,9 @@
 """Multi-plane feature projection (MFP): joints' features back on the image plane.
 
-Paper section 3.3, SPEC 3 step 7. Every item (a joint or a bone of either hand) gets a plane of
-its own, so that nothing mixes, and a 3x3 convolution reads all planes at once. A plane is an
-outer product: a map of weights (which pixels, how much) times a feature vector. So
+docs/method.md, "Projection to the image"; paper, section 3.3. Every item (a joint or a bone of
+either hand) gets a plane of its own, so that nothing mixes, and a 3x3 convolution reads all planes
+at once. A plane is an outer product: a map of weights (which pixels, how much) times a feature
+vector. So
 
     convolution(planes)[p] = sum over offsets o, items i of  weights[p + o, i] * (K[o, i]^T f[i])
 
@@ -16,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dir_jax.models.convolutions import Conv
-from dir_jax.models.layers import BatchNorm, Dtype, convolution_normal, torch_uniform
+from dir_jax.models.config import ModelConfig
+from dir_jax.models.layers import BatchNorm, Conv, convolution_normal, torch_uniform
 from mano_jax.constants import BONES
 
 KERNEL = 3
@@ -152,38 +153,37 @@ def planes_scatter(joints_uv: jax.Array, features: jax.Array, size: int) -> jax.
     return planes.reshape(batch, size, size, -1)
 
 
+def convolve_planes(planes: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The plain 3x3 convolution (B, S, S, D) of planes (B, S, S, N * C), without bias."""
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        planes, kernel, (1, 1), [(1, 1), (1, 1)], dimension_numbers=layout
+    )
+
+
 class _Kernel(nn.Module):
     """The 3x3 convolution's parameters, applied by whichever form is chosen."""
 
     features: int
-    dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, channels: int) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, channels: int, dtype) -> tuple[jax.Array, jax.Array]:
         shape = (KERNEL, KERNEL, channels, self.features)
         kernel = self.param("kernel", convolution_normal(KERNEL, self.features), shape)
         bias = self.param("bias", torch_uniform(KERNEL**2 * channels), (self.features,))
-        return nn.dtypes.promote_dtype(kernel, bias, dtype=self.dtype or kernel.dtype)
+        return kernel.astype(dtype), bias.astype(dtype)
 
 
-class Projection(nn.Module):
-    """Planes, 3x3 convolution, BatchNorm, ReLU, 1x1 convolution (SPEC 3, steps 7 and 8).
+class FactoredProjection(nn.Module):
+    """Planes, 3x3 convolution, BatchNorm, ReLU, 1x1 convolution; the planes are never built.
 
     Attributes:
-      features: width of the result.
-      planes: what has a plane of its own, see `ModelConfig.planes` (all but "none").
-      method: "factored", "onehot" or "scatter", see `ModelConfig.projection`.
-      reach: pixels, see `ModelConfig.bone_distance`.
-      axis_name: see `BatchNorm`.
-      dtype: arithmetic type, None to follow the input.
+      config: its `planes` (all but "none") and `feature_width`.
+      reach: pixels, this stage's `bone_distance`.
     """
 
-    features: int
-    planes: str
-    method: str
+    config: ModelConfig
     reach: float
-    axis_name: str | None = None
-    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, joints_uv: jax.Array, vectors: jax.Array, size: int, train: bool):
@@ -196,50 +196,56 @@ class Projection(nn.Module):
           train: whether BatchNorm uses batch statistics.
 
         Returns:
-          (B, S, S, features).
+          (B, S, S, feature_width).
         """
-        weights, vectors = self._weights_and_vectors(joints_uv, vectors, size)
-        kernel, bias = _Kernel(self.features, self.dtype, name="conv1")(self._channels(vectors))
-        weights, vectors, kernel = (v.astype(bias.dtype) for v in (weights, vectors, kernel))
-        x = self._convolve(joints_uv, weights, vectors, kernel, size) + bias
-        x = nn.relu(BatchNorm(None, self.axis_name, name="norm")(x, train))
-        return Conv(self.features, dtype=self.dtype, name="conv2")(x)
+        features, dtype = self.config.feature_width, vectors.dtype
+        weights, items = self._weights_and_vectors(joints_uv, vectors, size)
+        weights, items = weights.astype(dtype), items.astype(dtype)
+        channels = items.shape[1] * items.shape[3]
+        kernel, bias = _Kernel(features, name="conv1")(channels, dtype)
+        x = self.convolve(weights, items, kernel, joints_uv) + bias
+        x = nn.relu(BatchNorm(name="norm")(x, train))
+        return Conv(features, name="conv2")(x)
 
     def _weights_and_vectors(self, joints_uv, vectors, size):
         """Weight maps (B, S, S, N, E) and vectors (B, N, E, C)."""
-        batch = joints_uv.shape[0]
-        if self.planes == "bone":
+        batch, planes = joints_uv.shape[0], self.config.planes
+        if planes == "bone":
             weights = bone_weights(joints_uv, size, self.reach)
             ends = vectors[:, :, jnp.asarray(BONES)]  # (B, 2, 20, 2, C)
             return weights, ends.reshape(batch, -1, *ends.shape[3:])
         joints_uv = joints_uv.reshape(batch, -1, 2)
         vectors = vectors.reshape(batch, joints_uv.shape[1], 1, -1)
-        if self.planes == "heatmap":
+        if planes == "heatmap":
             weights = heatmap_weights(joints_uv, size, self.reach)
             return weights[..., None], jnp.ones_like(vectors[..., :1])
         weights = joint_weights(joints_uv, size)
-        if self.planes == "sum":  # one plane, the sum of all joints' products
+        if planes == "sum":  # one plane, the sum of all joints' products
             return weights[:, :, :, None], vectors.swapaxes(1, 2)
         return weights[..., None], vectors
 
-    def _channels(self, vectors):
-        return vectors.shape[1] * vectors.shape[3]
+    def convolve(self, weights, vectors, kernel, joints_uv):
+        """The 3x3 convolution of the planes, (B, S, S, feature_width), without bias."""
+        return convolve_factored(weights, vectors, kernel)
 
-    def _convolve(self, joints_uv, weights, vectors, kernel, size):
-        if self.method == "factored":
-            return convolve_factored(weights, vectors, kernel)
-        if self.method == "scatter":
-            planes = self._scattered(joints_uv, vectors, size)
-        else:
-            planes = planes_onehot(weights, vectors)
-        return jax.lax.conv_general_dilated(
-            planes, kernel, (1, 1), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
 
-    def _scattered(self, joints_uv, vectors, size):
+class OnehotProjection(FactoredProjection):
+    """The same; the planes are built by products with the weight maps."""
+
+    def convolve(self, weights, vectors, kernel, joints_uv):
+        """As `FactoredProjection.convolve`."""
+        return convolve_planes(planes_onehot(weights, vectors), kernel)
+
+
+class ScatterProjection(FactoredProjection):
+    """The same for planes of single pixels ("joint", "sum"), which are built by scatter-add."""
+
+    def convolve(self, weights, vectors, kernel, joints_uv):
+        """As `FactoredProjection.convolve`."""
         batch, channels = vectors.shape[0], vectors.shape[3]
         joints_uv = joints_uv.reshape(batch, -1, 2)
-        planes = planes_scatter(joints_uv, vectors.reshape(batch, -1, channels), size)
-        if self.planes == "sum":
+        items = vectors.reshape(batch, -1, channels)
+        planes = planes_scatter(joints_uv, items, weights.shape[1])
+        if self.config.planes == "sum":
             planes = planes.reshape(*planes.shape[:3], -1, channels).sum(3)
-        return planes
+        return convolve_planes(planes, kernel)

@@ -1,4 +1,9 @@
-"""Reading feature maps at joints: bilinear, half-pixel centres, zero outside (SPEC 3, step 2)."""
+"""Reading feature maps at joints: bilinear, half-pixel centres, zero outside the map.
+
+docs/method.md, "Joint features". Each function takes maps (B, S, S, C) and points uv (B, N, 2) in
+[-1, 1], where -1 and 1 are the map's outer edges, and gives (B, N, C), the same values. The points
+come without gradient.
+"""
 
 from __future__ import annotations
 
@@ -51,24 +56,3 @@ def sample_map_coordinates(features: jax.Array, uv: jax.Array) -> jax.Array:
 
     over_channels = jax.vmap(one_channel, in_axes=(2, None), out_axes=1)
     return jax.vmap(over_channels)(features, position)
-
-
-SAMPLERS = {
-    "gather": sample_gather,
-    "onehot_matmul": sample_onehot_matmul,
-    "map_coordinates": sample_map_coordinates,
-}
-
-
-def sample(features: jax.Array, uv: jax.Array, method: str = "gather") -> jax.Array:
-    """Feature vectors at points of the image plane.
-
-    Args:
-      features: (B, S, S, C).
-      uv: (B, N, 2) in [-1, 1]; -1 and 1 are the map's outer edges. Carries no gradient.
-      method: a key of `SAMPLERS`; all give the same values.
-
-    Returns:
-      (B, N, C).
-    """
-    return SAMPLERS[method](features, jax.lax.stop_gradient(uv))

@@ -1,4 +1,5 @@
-"""What travels between the parts: the network's output and the labels it is compared with."""
+"""What travels between the parts (the network's output, the labels it is compared with), and the
+numbers that define DIR's inputs and outputs, which every other module takes from here."""
 
 from __future__ import annotations
 
@@ -6,7 +7,29 @@ import jax
 import numpy as np
 from flax import struct
 
-from dir_jax.models.constants import LENGTH_SCALE
+LENGTH_SCALE = 0.15
+"""Metres that the network treats as one: lengths in losses, embeddings and the wrist offset."""
+
+IMAGE_SIZE = 256
+"""Side of the square input crop, pixels."""
+
+MAP_SIZE = 32
+"""Side of the segmentation and dense-correspondence maps."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Per-channel RGB statistics (of values in [0, 1]) that the encoder's weights expect."""
+
+SEGMENTATION_CLASSES = ("background", "right", "left")
+"""Class order of the released checkpoint: in the released masks class 1 is the right hand."""
+
+PARAMETERS = 64
+"""Size of a hand's parameter vector: 6 rotation, 45 pose, 10 shape, 1 scale, 2 translation."""
+ROTATION = slice(0, 6)
+POSE = slice(6, 51)
+BETAS = slice(51, 61)
+CAMERA_SCALE = 61
+CAMERA_TRANSLATION = slice(62, 64)
 
 
 @struct.dataclass
@@ -15,7 +38,7 @@ class Stage:
 
     Attributes:
       params: (B, 2, 64) root 6D rotation, 45 pose coefficients, 10 betas, camera scale and
-        translation (see `dir_jax.models.constants` for the slices).
+        translation (`ROTATION`, `POSE`, `BETAS`, ...).
       offset: (B, 3) right wrist minus left wrist, in units of 0.15 m, camera axes.
       joints_xyz: (B, 2, 21, 3) metres, camera axes, relative to the model's root joint.
       vertices_xyz: (B, 2, 778, 3) metres, likewise.

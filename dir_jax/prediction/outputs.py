@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 import mano_jax
-from dir_jax.models import constants
+from dir_jax.models import types
 from dir_jax.pictures.drawing import (
     HAND_COLOURS,
     UPRIGHT,
@@ -162,14 +162,14 @@ def photo_record(result: Result) -> dict[str, Any]:
 @functools.partial(jax.jit, static_argnums=0)
 def _mano_terms(hands: mano_jax.HandPair, params: jax.Array) -> dict[str, Any]:
     """The parameters (2, 64) in the terms of MANO."""
-    orient = mano_jax.matrix_from_6d_robust(params[:, constants.ROTATION])
-    pca = params[:, constants.POSE]
+    orient = mano_jax.matrix_from_6d_robust(params[:, types.ROTATION])
+    pca = params[:, types.POSE]
     return {
         "global_orient": orient,
         "global_orient_axis_angle": mano_jax.axis_angle_from_matrix(orient),
         "hand_pose": [mano_jax.pca_to_axis_angle(hands[s], pca[i]) for i, s in enumerate(SIDES)],
         "hand_pose_pca": pca,
-        "betas": params[:, constants.BETAS],
+        "betas": params[:, types.BETAS],
     }
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from dir_jax.models.constants import IMAGE_SIZE
+from dir_jax.models.types import IMAGE_SIZE
 from input_pipeline.crop import crop_affine, crop_image, square_around_box
 from input_pipeline.image_files import MAX_PIXELS, read_file
 from input_pipeline.troubles import FrameTrouble

@@ -12,9 +12,15 @@ from collections.abc import Iterable, Iterator
 import jax
 import numpy as np
 
-from dir_jax.models.constants import CAMERA_SCALE, CAMERA_TRANSLATION, IMAGE_SIZE
 from dir_jax.models.forward import estimate
-from dir_jax.models.types import Stage, offset_metres, one_space
+from dir_jax.models.types import (
+    CAMERA_SCALE,
+    CAMERA_TRANSLATION,
+    IMAGE_SIZE,
+    Stage,
+    offset_metres,
+    one_space,
+)
 from dir_jax.prediction.photos import Photo
 from dir_jax.weights.loading import Loaded
 from mano_jax import HandPair
@@ -68,7 +74,7 @@ class Result:
 
     @property
     def params(self) -> np.ndarray:
-        """(T, 2, 64), see `dir_jax.models.constants`."""
+        """(T, 2, 64), see `dir_jax.models.types`."""
         return self.stages.params
 
     @property

@@ -8,8 +8,8 @@ import functools
 import jax
 import numpy as np
 
-from dir_jax.models.constants import CAMERA_SCALE, CAMERA_TRANSLATION
 from dir_jax.models.hands import decode
+from dir_jax.models.types import CAMERA_SCALE, CAMERA_TRANSLATION
 from dir_jax.prediction.boxes import Finder, NoHandError, intersection_over_union
 from dir_jax.prediction.inputs import Source
 from dir_jax.prediction.photos import Box, Photo, PhotoError, photo_from_image

@@ -2,10 +2,10 @@
 
 Two backends with one behaviour (same loss, gradients and statistics for the same global batch):
 
-* "pmap": the step runs once per device on its slice, with named collectives. The model and the
-  losses are built with `axis_name=AXIS`.
+* "pmap": the step runs once per device on its slice. The model, the losses and the step find the
+  axis mapped and form the batch's means over it (`dir_jax.models.layers.across_devices`).
 * "jit": the step is written for the whole batch and compiled once; the compiler splits it along
-  a `NamedSharding` (mesh axis of type Auto). The model and the losses see no axis.
+  a `NamedSharding` (mesh axis of type Auto). No axis is mapped.
 
 In both, state is replicated and lives on as ordinary replicated arrays, so saving it needs no
 "unreplicate". Every process passes its own share of the global batch.
@@ -21,7 +21,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-AXIS = "batch"
+from dir_jax.models.layers import AXIS
+
 BACKENDS = ("pmap", "jit")
 
 
@@ -44,11 +45,6 @@ class Parallel:
             raise ValueError(
                 f"parallel.backend is {self.backend!r}; wanted one of {', '.join(BACKENDS)}"
             )
-
-    @property
-    def axis_name(self) -> str | None:
-        """What the model and the losses are to be built with."""
-        return AXIS if self.backend == "pmap" else None
 
     @property
     def mesh(self) -> Mesh:

@@ -43,7 +43,7 @@ class Validation:
 
     def __init__(self, run: Run, log: RunLog):
         self._run, self._log = run, log
-        self._model = run.model_alone()
+        self._model = run.model
         self._baseline: MeanHand | None = None
 
     def __call__(self, state: TrainState) -> dict[str, float]:
@@ -126,7 +126,7 @@ def _evaluate(run: Run, variables: Any, path: Path) -> None:
     total = min(examples or run.data.sizes["test"], run.data.sizes["test"])
     with tqdm(total=total, unit="image", desc="evaluating", dynamic_ncols=True) as bar:
         result = evaluate(
-            run.model_alone(),
+            run.model,
             variables,
             run.hands,
             evaluation_batches(run, "test", examples),
@@ -144,7 +144,7 @@ def _evaluate(run: Run, variables: Any, path: Path) -> None:
 
 def _draw(run: Run, variables: Any, missing: list[int], folder: Path) -> None:
     batch = next(iter(evaluation_batches(run, "test", run.config.evaluation.examples)))
-    evaluation = Evaluation(run.model_alone(), variables, run.hands)
+    evaluation = Evaluation(run.model, variables, run.hands)
     examples = examples_of(batch, evaluation.estimates(batch), run.hands, missing[-1] + 1)
     for index in missing:
         save_png(picture_path(folder, index), comparison_picture(examples[index]))

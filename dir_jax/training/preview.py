@@ -19,8 +19,7 @@ import numpy as np
 
 import mano_jax
 from dir_jax.losses.targets import targets_from_batch
-from dir_jax.models.constants import IMAGE_SIZE, SEGMENTATION_CLASSES
-from dir_jax.models.types import Targets
+from dir_jax.models.types import IMAGE_SIZE, SEGMENTATION_CLASSES, Targets
 from dir_jax.pictures.drawing import HAND_COLOURS, contact_sheet, draw_meshes, save_png, to_uint8
 from dir_jax.weights.loading import load_hands
 from mano_jax.constants import SIDES

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from dir_jax.models.network import variable_shapes
 from dir_jax.training import outputs, peers, settings
 from dir_jax.training.data import find_data, unreadable_examples_end_the_run
 from dir_jax.training.exits import FINISHED, STOPPED, BadInputError
@@ -31,7 +32,6 @@ from dir_jax.training.state import (
     TrainState,
     create_train_state,
     restore_train_state,
-    variable_shapes,
 )
 from dir_jax.training.stop import StopRequest
 from dir_jax.weights.checkpoints import Checkpoints
@@ -127,7 +127,7 @@ def starting_state(run: Run, checkpoints: Checkpoints) -> TrainState:
 
 def template_state(run: Run) -> TrainState:
     """Shapes of the state, without computing any of it."""
-    shapes = variable_shapes(run.model_alone())
+    shapes = variable_shapes(run.model)
     return jax.eval_shape(lambda variables: create_train_state(variables, run.optimizer), shapes)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from dir_jax.models.network import create_model
+from dir_jax.models.layers import across_devices
+from dir_jax.models.network import create_model, initial_variables
 from dir_jax.training.data import Data
 from dir_jax.training.devices import Parallel
 from dir_jax.training.exits import BadInputError
@@ -23,7 +24,6 @@ from dir_jax.training.state import (
     TrainState,
     cosine_schedule,
     create_train_state,
-    initial_variables,
     make_optimizer,
 )
 from dir_jax.training.step import make_loss, make_train_step
@@ -62,10 +62,6 @@ class Run:
         """Whether this process writes what is written once."""
         return jax.process_index() == 0
 
-    def model_alone(self) -> Any:
-        """The network without any device axis, for what runs outside the parallel step."""
-        return create_model(self.config.model.to_dict(), self.hands)
-
     def meta(self) -> dict[str, Any]:
         """What every checkpoint says about its run."""
         return {
@@ -81,22 +77,18 @@ class Run:
         The batch's extra entry `stop` (B,) says in which process a stop was asked for; the metric
         `stop` tells all processes alike, at the same step.
         """
-        axis = self.parallel.axis_name
         loss = make_loss(
             self.model,
             self.hands,
             self.config.loss.to_dict(),
-            axis,
             root_joint=self.config.model.root_joint,
         )
-        plain_step = make_train_step(loss, self.optimizer, self.schedule, axis)
+        plain_step = make_train_step(loss, self.optimizer, self.schedule)
 
         def step(state, batch):
             batch = dict(batch)
-            stop = batch.pop("stop").max()
+            stop = across_devices(batch.pop("stop").max(), jax.lax.pmax)
             state, metrics = plain_step(state, batch)
-            if axis is not None:
-                stop = jax.lax.pmax(stop, axis)
             return state, {**metrics, "stop": stop}
 
         return self.parallel.step(step)
@@ -165,14 +157,14 @@ def build_run(config: ConfigDict, workdir: Path, hands: HandPair, data: Data) ->
         b2=settings.b2,
         eps=settings.eps,
     )
-    model = create_model(config.model.to_dict(), hands, axis_name=parallel.axis_name)
+    model = create_model(config.model.to_dict(), hands)
     return Run(config, workdir, parallel, hands, model, optimizer, schedule, data, steps)
 
 
 def fresh_state(run: Run) -> TrainState:
     """The state before the first step, with the initial weights that the recipe names."""
     settings = run.config.train
-    variables = initial_variables(run.model_alone(), run.config.seed)
+    variables = initial_variables(run.model, run.config.seed)
     if settings.initial_checkpoint:
         from dir_jax.training.state import fill
 
@@ -180,7 +172,7 @@ def fresh_state(run: Run) -> TrainState:
         variables = {name: fill(variables[name], given.get(name, {}), name) for name in variables}
         origin = f"weights from {settings.initial_checkpoint}"
     elif settings.imagenet_weights:
-        from dir_jax.convert import load_imagenet_encoder
+        from dir_jax.weights.conversion import load_imagenet_encoder
 
         variables = load_imagenet_encoder(settings.imagenet_weights, variables, run.model)
         origin = f"ImageNet weights from {settings.imagenet_weights} in the encoder"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 from flax import serialization, struct, traverse_util
 
-from dir_jax.models.constants import IMAGE_SIZE
-from dir_jax.models.initial_values import draw
 from dir_jax.training.adam import scale_by_adam
 from dir_jax.weights.checkpoints import Checkpoint, CheckpointError
 
@@ -80,25 +77,6 @@ def make_optimizer(
         return updates, (adam, *counters)
 
     return optax.GradientTransformationExtraArgs(adamw.init, update)
-
-
-def initial_variables(model: nn.Module, seed: int) -> dict[str, Any]:
-    """Freshly initialised {"params", "batch_stats"}; the same on every machine for one seed."""
-    return jax.device_put(draw(_initialiser(model), seed))
-
-
-def variable_shapes(model: nn.Module) -> dict[str, Any]:
-    """Shapes and types of `initial_variables`, without computing any of them."""
-    return jax.eval_shape(_initialiser(model), jax.random.key(0))
-
-
-def _initialiser(model: nn.Module) -> Callable[[jax.Array], dict[str, Any]]:
-    def initialise(key):
-        images = jnp.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
-        variables = model.init(key, images, train=False)
-        return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
-
-    return initialise
 
 
 def create_train_state(

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from dir_jax.losses.targets import normalise_images, targets_from_batch
+from dir_jax.losses.targets import targets_from_batch
 from dir_jax.losses.terms import loss_terms
+from dir_jax.models.forward import normalise_images
+from dir_jax.models.layers import across_devices
 from dir_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -22,17 +24,14 @@ def make_loss(
     model: nn.Module,
     hands: Any,
     recipe: Any,
-    axis_name: str | None = None,
     root_joint: int = 0,
 ) -> Callable[..., tuple[jax.Array, tuple[Metrics, Any]]]:
     """`loss(params, batch_stats, batch)` -> (total, (terms, new batch_stats)).
 
     Args:
-      model: from `create_model`, with the same `axis_name`.
+      model: from `create_model`.
       hands: the `HandPair` that labels are posed with.
       recipe: which losses, see `dir_jax.loss_terms`.
-      axis_name: the mapped axis over which terms of the whole batch are formed; None when the
-        function sees the whole batch by itself (one device, or jit over sharded arrays).
       root_joint: the joint on which the model centres its meshes.
     """
 
@@ -44,9 +43,7 @@ def make_loss(
             train=True,
             mutable=["batch_stats"],
         )
-        terms = loss_terms(
-            output, targets, hands, recipe, root_joint=root_joint, axis_name=axis_name
-        )
+        terms = loss_terms(output, targets, hands, recipe, root_joint=root_joint)
         return sum(terms.values()), (terms, updates["batch_stats"])
 
     return loss
@@ -56,7 +53,6 @@ def make_train_step(
     loss: Callable[..., tuple[jax.Array, tuple[Metrics, Any]]],
     optimizer: optax.GradientTransformationExtraArgs,
     schedule: optax.Schedule,
-    axis_name: str | None = None,
 ) -> StepFunction:
     """The step: gradients averaged over the devices, AdamW, running statistics.
 
@@ -74,7 +70,6 @@ def make_train_step(
       optimizer: from `make_optimizer`; another one must itself keep its state when `update` is
         given `finite=False`.
       schedule: the optimiser's own, for the record.
-      axis_name: pmap's axis, or None.
 
     Returns:
       step(state, batch) -> (new state, metrics): `loss`, every term under its own name,
@@ -84,10 +79,9 @@ def make_train_step(
 
     def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
         (total, (terms, batch_stats)), gradients = gradient(state.params, state.batch_stats, batch)
-        if axis_name is not None:
-            total, terms, batch_stats, gradients = jax.lax.pmean(
-                (total, terms, batch_stats, gradients), axis_name
-            )
+        total, terms, batch_stats, gradients = across_devices(
+            (total, terms, batch_stats, gradients)
+        )
         norm = optax.global_norm(gradients)
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
         updates, opt_state = optimizer.update(

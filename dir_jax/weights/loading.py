@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import mano_jax
-from dir_jax.convert import variables_from_torch
 from dir_jax.models.network import DIR, create_model
 from dir_jax.weights.checkpoints import load_variables
+from dir_jax.weights.conversion import variables_from_torch
 from dir_jax.weights.torch_files import read_state_dict
 
 OPEN_HAND_NOTE = (

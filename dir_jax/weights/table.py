@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dir_jax.models.config import ModelConfig
+from dir_jax.models.parts import PARTS
 from mano_jax.constants import SIDES
 
 UNUSED = (
@@ -139,7 +140,7 @@ def _residual(path, name) -> Iterator[Entry]:
     for index, kernel_size in enumerate((1, 3, 1), 1):
         yield from _norm(f"{path}/norm{index}", f"{name}.bn{index}")
         yield from _conv(f"{path}/conv{index}", f"{name}.conv{index}.conv", kernel_size)
-    yield from _conv(f"{path}/skip", f"{name}.skip_layer.conv")
+    yield from _weights(f"{path}/skip", f"{name}.skip_layer.conv", "conv1x1")
 
 
 def _point_map(path, name) -> Iterator[Entry]:
@@ -159,7 +160,9 @@ def _graph(path, name, layers) -> Iterator[Entry]:
 
 
 def _transformer(path, name, blocks) -> Iterator[Entry]:
-    yield Entry(f"params/{path}/positions", (f"{name}.spatial_pos_embed",))
+    if blocks:
+        yield Entry(f"params/{path}/positions", (f"{name}.spatial_pos_embed",))
+        yield from _layer_norm(f"{path}/norm", f"{name}.spatial_norm")
     for block in range(blocks):
         here, there = f"{path}/block{block}", f"{name}.STEblocks.{block + 1}"
         yield from _layer_norm(f"{here}/norm1", f"{there}.norm1")
@@ -168,7 +171,6 @@ def _transformer(path, name, blocks) -> Iterator[Entry]:
         yield from _layer_norm(f"{here}/norm2", f"{there}.norm2")
         yield from _weights(f"{here}/mlp1", f"{there}.mlp.fc1", "linear")
         yield from _weights(f"{here}/mlp2", f"{there}.mlp.fc2", "linear")
-    yield from _layer_norm(f"{path}/norm", f"{name}.spatial_norm")
     yield from _layer_norm(f"{path}/head_norm", f"{name}.head.0")
     yield from _weights(f"{path}/head", f"{name}.head.1", "linear")
 
@@ -182,7 +184,8 @@ def _stage_entries(config: ModelConfig, index: int) -> Iterator[Entry]:
     yield from _point_map(f"{joints}/visual", f"{name}.img2joint_{{side}}.filters")
     yield from _point_map(f"{joints}/position", f"{name}.pos_emb_{{side}}")
     yield from _graph(f"{joints}/graph", f"{name}.gcn_{{side}}", config.graph_layers)
-    yield from _point_map(f"{joints}/global_position", f"{name}.global_pos_emb")
+    if config.transformer_blocks:
+        yield from _point_map(f"{joints}/global_position", f"{name}.global_pos_emb")
     yield from _transformer(
         f"{joints}/transformer", f"{name}.interaction", config.transformer_blocks
     )
@@ -196,11 +199,9 @@ def _stage_entries(config: ModelConfig, index: int) -> Iterator[Entry]:
 
 
 def _head_entries() -> Iterator[Entry]:
-    yield from _conv("final_conv1", "decoder.conv_final.0", 3, bias=False)
-    yield from _norm("final_norm", "decoder.conv_final.1")
-    yield from _conv("final_conv2", "decoder.conv_final.3")
-    for path, name in (("segmentation", "decoder.seg"), ("dense", "decoder.dense")):
-        yield from _conv(f"{path}/conv1", f"{name}.0", 3)
+    heads = (("final", "conv_final"), ("segmentation", "seg"), ("dense", "dense"))
+    for path, name in ((path, f"decoder.{name}") for path, name in heads):
+        yield from _conv(f"{path}/conv1", f"{name}.0", 3, bias=path != "final")
         yield from _norm(f"{path}/norm", f"{name}.1")
         yield from _conv(f"{path}/conv2", f"{name}.3")
 
@@ -212,11 +213,14 @@ def table(config: ModelConfig) -> list[Entry]:
       ValueError: the architecture has no counterpart in the released code.
     """
     released = ModelConfig()
-    for field in ("attention", "stages", "graph", "planes"):
-        if getattr(config, field) != getattr(released, field):
+    fields = ("encoder", "attention", "stages", "graph", "transformer", "planes")
+    fitting = {field: (getattr(released, field),) for field in fields}
+    fitting |= {field: tuple(PARTS[field]) for field in ("projection", "sampling")}
+    for field, names in fitting.items():
+        if (value := getattr(config, field)) not in names:
             raise ValueError(
-                f"model.{field} is {getattr(config, field)!r}; the released PyTorch code only has "
-                f"{getattr(released, field)!r}, so its weights fit the preset 'released' only"
+                f"model.{field} is {value!r}; the released PyTorch code only has "
+                f"{' or '.join(map(str, names))}, so its weights fit the preset 'released' only"
             )
     entries = [*encoder_entries(config), *_initial_entries()]
     for index in range(config.stages):

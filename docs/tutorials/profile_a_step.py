@@ -19,10 +19,10 @@ import dir_jax
 import mano_jax
 from dir_jax.benchmark.examples import raw_batch
 from dir_jax.models.config import TINY
+from dir_jax.models.network import initial_variables
 from dir_jax.training.state import (
     cosine_schedule,
     create_train_state,
-    initial_variables,
     make_optimizer,
 )
 from dir_jax.training.step import make_loss, make_train_step

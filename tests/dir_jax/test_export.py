@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dir_jax import export
-from dir_jax.training.state import initial_variables
+from dir_jax.models.network import initial_variables
 from dir_jax.weights.checkpoints import save_variables
 from tests.dir_jax.training_fixtures import TINY_MODEL, tiny_model, toy_hands
 

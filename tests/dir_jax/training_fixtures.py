@@ -15,8 +15,8 @@ def toy_hands():
     return mano_jax.load_pair({side: toy_mano(side) for side in SIDES})
 
 
-def tiny_model(hands, axis_name=None, **fields):
-    return create_model({**TINY_MODEL, **fields}, hands, axis_name=axis_name)
+def tiny_model(hands, **fields):
+    return create_model({**TINY_MODEL, **fields}, hands)
 
 
 def random_batch(size, seed=0, dtype=np.float32):

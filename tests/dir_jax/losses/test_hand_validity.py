@@ -12,8 +12,8 @@ import dir_jax
 from dir_jax.losses import maps as map_losses
 from dir_jax.losses import terms as losses
 from dir_jax.losses.targets import targets_from_batch
-from dir_jax.models.constants import SEGMENTATION_CLASSES
-from dir_jax.models.types import Output, Stage
+from dir_jax.models.layers import AXIS
+from dir_jax.models.types import SEGMENTATION_CLASSES, Output, Stage
 from tests.dir_jax.training_fixtures import random_batch, toy_hands
 
 BATCH = 4
@@ -168,9 +168,7 @@ def test_terms_over_devices_average_to_those_of_the_batch(hands, make_targets):
     def split(leaf):
         return leaf.reshape(2, BATCH // 2, *leaf.shape[1:])
 
-    spread = jax.vmap(
-        lambda o, t: dir_jax.loss_terms(o, t, hands, axis_name="batch"), axis_name="batch"
-    )
+    spread = jax.vmap(lambda o, t: dir_jax.loss_terms(o, t, hands), axis_name=AXIS)
     terms = jax.jit(spread)(*jax.tree.map(split, (output, targets)))
     for name, value in wanted.items():
         np.testing.assert_allclose(np.mean(terms[name]), value, rtol=1e-5, err_msg=name)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dir_jax.losses import terms as losses
+from dir_jax.models.layers import AXIS
 
 
 def test_smooth_l1_meets_at_the_threshold():
@@ -46,13 +47,11 @@ def test_terms_over_devices_average_to_those_of_the_batch():
     logits = jax.random.normal(jax.random.key(1), (8, 4, 4, 3))
     labels = jax.random.randint(jax.random.key(2), (8, 4, 4), 0, 3)
 
-    def both(logits, labels, axis_name):
-        return losses.cross_entropy(logits, labels, axis_name) + losses.lovasz_softmax(
-            logits, labels, axis_name
-        )
+    def both(logits, labels):
+        return losses.cross_entropy(logits, labels) + losses.lovasz_softmax(logits, labels)
 
-    wanted = jax.jit(both, static_argnums=2)(logits, labels, None)
-    parts = jax.jit(jax.vmap(lambda x, y: both(x, y, "batch"), axis_name="batch"))(
+    wanted = jax.jit(both)(logits, labels)
+    parts = jax.jit(jax.vmap(both, axis_name=AXIS))(
         logits.reshape(4, 2, 4, 4, 3), labels.reshape(4, 2, 4, 4)
     )
     assert float(parts.mean()) == pytest.approx(float(wanted), rel=1e-5)

@@ -9,7 +9,8 @@ import pytest
 import mano_jax
 from dir_jax.losses import targets
 from dir_jax.losses.rasterize import nearest_faces
-from dir_jax.models.constants import IMAGENET_MEAN, IMAGENET_STD, SEGMENTATION_CLASSES
+from dir_jax.models.forward import normalise_images
+from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD, SEGMENTATION_CLASSES
 from mano_jax.constants import SIDES
 from tests.golden.toy_mano import toy_mano
 
@@ -165,6 +166,6 @@ def test_colours_name_places(hands):
 def test_images_are_normalised():
     images = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), np.uint8)
     wanted = (images / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
-    found = targets.normalise_images(images)
+    found = normalise_images(images)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted, atol=1e-6)

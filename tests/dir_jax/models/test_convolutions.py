@@ -4,8 +4,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from flax.core.meta import unbox
 
-from dir_jax.models.convolutions import Conv, Pointwise, Residual, convolve_patches, enlarge
+from dir_jax.models.layers import Conv, Pointwise, Residual, convolve_patches, enlarge
 
 
 def _maps(size, channels, seed=0):
@@ -21,7 +22,7 @@ def test_enlarging_equals_jax_image():
 def test_a_1x1_convolution_is_a_product_of_every_pixel():
     x = _maps(4, 3)
     layer = Conv(7, stride=2)
-    variables = layer.init(jax.random.key(0), x)
+    variables = unbox(layer.init(jax.random.key(0), x))
     dense = variables["params"]["dense"]
     wanted = np.einsum("byxc,cd->byxd", x[:, ::2, ::2], dense["kernel"]) + dense["bias"]
     np.testing.assert_allclose(layer.apply(variables, x), wanted, atol=1e-5)
@@ -32,9 +33,9 @@ def test_multiplying_before_enlarging_is_the_same(use_bias):
     coarse, fine = _maps(4, 6), _maps(8, 5, 1)
     both = np.concatenate([enlarge(coarse), fine], -1)
     layer = Pointwise(7, use_bias)
-    variables = layer.init(jax.random.key(0), both)
+    variables = unbox(layer.init(jax.random.key(0), both))
     same = jax.tree.map(lambda a, b: bool((a == b).all()), variables,
-                        layer.init(jax.random.key(0), fine, coarse))  # fmt: skip
+                        unbox(layer.init(jax.random.key(0), fine, coarse)))  # fmt: skip
     assert all(jax.tree.leaves(same))
     np.testing.assert_allclose(
         layer.apply(variables, fine, coarse), layer.apply(variables, both), atol=1e-5
@@ -45,7 +46,7 @@ def test_a_bottleneck_takes_what_its_input_was_enlarged_from():
     coarse, fine = _maps(4, 6), _maps(8, 5, 1)
     both = np.concatenate([enlarge(coarse), fine], -1)
     layer: nn.Module = Residual(8)
-    variables = jax.jit(layer.init, static_argnums=2)(jax.random.key(0), both, False)
+    variables = unbox(jax.jit(layer.init, static_argnums=2)(jax.random.key(0), both, False))
 
     def loss(coarse, fine, known):
         both = jax.numpy.concatenate([enlarge(coarse), fine], -1)
@@ -85,7 +86,7 @@ def test_a_layer_with_more_filters_than_pixels_uses_patches():
     layer = Conv(20, 3)
     for size, convolutions in ((4, 0), (8, 1)):
         x = _maps(size, 3)
-        variables = layer.init(jax.random.key(0), x)
+        variables = unbox(layer.init(jax.random.key(0), x))
         assert variables["params"]["conv"]["kernel"].shape == (3, 3, 3, 20)
         traced = str(jax.make_jaxpr(layer.apply)(variables, x))
         assert traced.count("conv_general_dilated[") == convolutions

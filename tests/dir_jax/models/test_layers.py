@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.core.meta import unbox
 
-from dir_jax.models.convolutions import Conv
-from dir_jax.models.graph import GraphConvolution, neighbours
-from dir_jax.models.layers import BatchNorm, HandDense
+from dir_jax.models.joints import GraphConvolution, neighbours
+from dir_jax.models.layers import AXIS, BatchNorm, Conv, HandDense
 from mano_jax.constants import BONES
 
 
@@ -21,7 +21,7 @@ def _normalised(x, axes):
 def test_batch_norm_statistics(hands):
     x = np.random.default_rng(0).normal(2.0, 3.0, (5, 2, 7, 4)).astype(np.float32)
     layer = BatchNorm(hands)
-    variables = layer.init(jax.random.key(0), x, False)
+    variables = unbox(layer.init(jax.random.key(0), x, False))
     y, updates = layer.apply(variables, x, True, mutable=["batch_stats"])
     axes = (0, 1, 2) if hands is None else (0, 2)
     np.testing.assert_allclose(y, _normalised(x, axes), atol=1e-5)
@@ -38,12 +38,12 @@ def test_batch_norm_statistics(hands):
 
 def test_batch_norm_over_devices_equals_the_whole_batch():
     x = np.random.default_rng(1).normal(1.0, 2.0, (8, 3, 3, 4)).astype(np.float32)
-    alone, spread = BatchNorm(), BatchNorm(axis_name="batch")
-    variables = alone.init(jax.random.key(0), x, False)
-    wanted, wanted_updates = alone.apply(variables, x, True, mutable=["batch_stats"])
+    layer = BatchNorm()
+    variables = unbox(layer.init(jax.random.key(0), x, False))
+    wanted, wanted_updates = layer.apply(variables, x, True, mutable=["batch_stats"])
     found, updates = jax.vmap(
-        lambda part: spread.apply(variables, part, True, mutable=["batch_stats"]),
-        axis_name="batch",
+        lambda part: layer.apply(variables, part, True, mutable=["batch_stats"]),
+        axis_name=AXIS,
     )(x.reshape(4, 2, 3, 3, 4))
     np.testing.assert_allclose(found.reshape(x.shape), wanted, atol=1e-5)
     for name in ("mean", "var"):
@@ -56,7 +56,7 @@ def test_batch_norm_over_devices_equals_the_whole_batch():
 def test_convolution_pads_as_torch_does(kernel_size, stride):
     x = np.random.default_rng(2).normal(size=(1, 8, 8, 2)).astype(np.float32)
     layer = Conv(3, kernel_size, stride)
-    variables = layer.init(jax.random.key(0), x)
+    variables = unbox(layer.init(jax.random.key(0), x))
     found = np.asarray(layer.apply(variables, x))
     inner = variables["params"]["dense" if kernel_size == 1 else "conv"]
     kernel = np.asarray(inner["kernel"]).reshape(kernel_size, kernel_size, 2, 3)
@@ -76,7 +76,7 @@ def test_convolution_pads_as_torch_does(kernel_size, stride):
 def test_hand_dense_gives_each_hand_its_own_weights():
     x = np.random.default_rng(3).normal(size=(4, 2, 5, 3)).astype(np.float32)
     layer = HandDense(6)
-    variables = layer.init(jax.random.key(0), x)
+    variables = unbox(layer.init(jax.random.key(0), x))
     kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
     found = layer.apply(variables, x)
     for hand in range(2):
@@ -96,7 +96,7 @@ def test_graph_convolution_by_hand(shared):
     generator = np.random.default_rng(4)
     x = generator.normal(size=(3, 2, 21, 4)).astype(np.float32)
     layer = GraphConvolution(5, shared)
-    variables = layer.init(jax.random.key(0), x, False)
+    variables = unbox(layer.init(jax.random.key(0), x, False))
     params = jax.tree.map(lambda a: jnp.asarray(generator.normal(size=a.shape)), dict(variables))
     params["batch_stats"] = variables["batch_stats"]
     params["params"]["norm"] = variables["params"]["norm"]

@@ -10,6 +10,7 @@ import pytest
 import dir_jax
 from dir_jax.benchmark.summary import operations, weights
 from dir_jax.models.config import PRESETS, TINY, ModelConfig, model_config
+from dir_jax.models.network import initial_variables, variable_shapes
 from tests.dir_jax import reference
 
 SWITCHES = [
@@ -43,8 +44,7 @@ def _images(count=2):
 @pytest.mark.parametrize("fields", SWITCHES, ids=lambda f: "-".join(map(str, f.values())) or "all")
 def test_every_switch_keeps_the_output_form(fields):
     model = _tiny(**fields)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), _images())
-    output = jax.eval_shape(model.apply, shapes, _images())
+    output = jax.eval_shape(model.apply, variable_shapes(model), _images())
     assert len(output.stages) == 1 + fields.get("stages", 2)
     for stage in output.stages:
         assert stage.params.shape == (2, 2, 64)
@@ -59,7 +59,7 @@ def test_every_switch_keeps_the_output_form(fields):
 def test_a_halved_photograph_is_all_that_the_network_sees():
     model = _tiny(image_stride=2, stages=1)
     whole = _images(1)
-    variables = model.init(jax.random.key(0), whole)
+    variables = initial_variables(model, 0)
     rows = whole.reshape(1, 128, 2, 256, 3)[:, :, ::-1].reshape(whole.shape)  # pairs exchanged
     apply = jax.jit(model.apply)
     seen, exchanged = apply(variables, whole), apply(variables, rows)
@@ -72,7 +72,7 @@ def test_a_halved_photograph_is_all_that_the_network_sees():
 @pytest.mark.parametrize("fields", [{}, {"preset": "paper", "stages": 3}, {"stages": 0}])
 def test_training_gives_finite_gradients_everywhere(fields):
     model = _tiny(**fields)
-    variables = model.init(jax.random.key(0), _images())
+    variables = initial_variables(model, 0)
     targets = reference.targets(np.float32)
 
     @jax.jit
@@ -94,7 +94,7 @@ def test_training_gives_finite_gradients_everywhere(fields):
 
 def test_examples_of_a_batch_do_not_mix_in_inference():
     model = _tiny()
-    variables = model.init(jax.random.key(0), _images())
+    variables = initial_variables(model, 0)
     apply = jax.jit(model.apply)
     both = apply(variables, _images())
     swapped = apply(variables, _images()[::-1])
@@ -105,7 +105,7 @@ def test_examples_of_a_batch_do_not_mix_in_inference():
 def test_no_gradient_flows_back_through_the_previous_estimate():
     """A stage's loss trains the encoder, but not the regressor of the stage before."""
     model = _tiny()
-    variables = model.init(jax.random.key(0), _images())
+    variables = initial_variables(model, 0)
 
     @jax.jit
     def gradient(params):
@@ -121,7 +121,7 @@ def test_no_gradient_flows_back_through_the_previous_estimate():
 
 
 def test_remat_changes_nothing_but_memory():
-    variables = _tiny().init(jax.random.key(0), _images())
+    variables = initial_variables(_tiny(), 0)
     plain, again = (
         jax.jit(_tiny(remat=remat).apply)(variables, _images()) for remat in (False, True)
     )
@@ -131,7 +131,7 @@ def test_remat_changes_nothing_but_memory():
 
 def test_bfloat16_keeps_float32_parameters_and_meshes():
     model = _tiny(precision="bfloat16")
-    variables = model.init(jax.random.key(0), _images())
+    variables = initial_variables(model, 0)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     output = jax.jit(model.apply)(variables, _images())
     assert {leaf.dtype for leaf in jax.tree.leaves(output)} == {jnp.dtype("float32")}

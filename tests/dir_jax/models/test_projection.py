@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.core.meta import unbox
 
 from dir_jax.models import projection
+from dir_jax.models.config import ModelConfig
+from dir_jax.models.parts import find
 from mano_jax.constants import BONES
 
 BATCH, SIZE, CHANNELS, FEATURES = 2, 8, 5, 6
@@ -21,9 +24,10 @@ def joints_uv() -> jnp.ndarray:
 
 
 def _apply(planes, method, joints_uv, vectors, train=True):
-    module = projection.Projection(FEATURES, planes, method, reach=1.0)
+    config = ModelConfig(planes=planes, projection=method, feature_width=FEATURES)
+    module = find("projection", method)(config, reach=1.0)
     initialise = jax.jit(module.init, static_argnums=(3, 4))
-    variables = initialise(jax.random.key(0), joints_uv, vectors, SIZE, train)
+    variables = unbox(initialise(jax.random.key(0), joints_uv, vectors, SIZE, train))
 
     def total(uv, vectors, params):
         y, _ = module.apply(

@@ -78,7 +78,7 @@ def _intermediate_errors(state, golden) -> dict[str, float]:
             compare(f"graph{stage}_{side}", joints["after_graph"][0][:, hand], theirs)
         theirs = golden[f"projecter_{level}/interaction"]
         compare(f"transformer{stage}", joints["after_transformer"][0], theirs)
-    compare("final", state["final"][0], *stored("decoder/conv_final", 97))
+    compare("final", state["final_map"][0], *stored("decoder/conv_final", 97))
     return errors
 
 

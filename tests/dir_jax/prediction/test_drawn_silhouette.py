@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import mano_jax
-from dir_jax.models.constants import LENGTH_SCALE
-from dir_jax.models.types import Stage
+from dir_jax.models.types import LENGTH_SCALE, Stage
 from dir_jax.prediction.outputs import joints_and_boxes, overlay
 from dir_jax.prediction.photos import photo_from_image
 from input_pipeline.crop import crop_points, square_around

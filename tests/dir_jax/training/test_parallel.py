@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
+from dir_jax.models.network import initial_variables
 from dir_jax.training.devices import Parallel
-from dir_jax.training.state import create_train_state, initial_variables
+from dir_jax.training.state import create_train_state
 from dir_jax.training.step import make_loss, make_train_step
 from tests.dir_jax.training_fixtures import random_batch, tiny_model, toy_hands
 
@@ -22,16 +23,11 @@ def hands():
 def one_step(hands, backend, devices, dtype):
     """Metrics, gradients (by plain gradient descent at rate 1) and new running statistics."""
     parallel = Parallel(backend, tuple(jax.devices()[:devices]))
-    axis = parallel.axis_name
-    model = tiny_model(hands, axis)
+    model = tiny_model(hands)
     optimizer = optax.sgd(1.0)
-    variables = jax.tree.map(
-        lambda x: jnp.asarray(x, dtype), initial_variables(tiny_model(hands), seed=3)
-    )
+    variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), initial_variables(model, seed=3))
     state = create_train_state(variables, optimizer)
-    step = make_train_step(
-        make_loss(model, hands, "released", axis), optimizer, lambda count: 1.0, axis
-    )
+    step = make_train_step(make_loss(model, hands, "released"), optimizer, lambda count: 1.0)
     batch = parallel.shard(random_batch(BATCH, dtype=dtype))
     state, metrics = parallel.step(step)(parallel.replicate(state), batch)
     gradients = jax.tree.map(lambda old, new: np.asarray(old) - new, variables, state.variables)

@@ -20,6 +20,7 @@ PROGRAM = """
 import os, sys, time
 import jax, numpy as np
 import train
+from dir_jax.models.layers import across_devices
 from dir_jax.training.devices import Parallel
 from dir_jax.training import (peers, run)
 
@@ -28,7 +29,7 @@ def endless(config, workdir):
     parallel = Parallel(config.parallel.backend)
     def add(state, batch):
         mean = batch["x"].mean()
-        return state + (mean if parallel.axis_name is None else jax.lax.pmean(mean, "batch")), mean
+        return state + across_devices(mean), mean
     step, state = parallel.step(add), parallel.replicate(np.float32(0))
     with peers.lost_ones_end_the_run():
         for number in range(10**6):

@@ -19,6 +19,7 @@ process, processes, port, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[
 if processes > 1:
     jax.distributed.initialize(f"127.0.0.1:{port}", processes, process)
 from dir_jax.weights.checkpoints import Checkpoints
+from dir_jax.models.layers import across_devices
 from dir_jax.training.devices import Parallel
 from dir_jax.training.state import (cosine_schedule, create_train_state, make_optimizer)
 from dir_jax.training.state import (optimizer_state_dict, restore_train_state)
@@ -29,17 +30,16 @@ optimizer = make_optimizer(schedule)
 results = {}
 for backend in ("pmap", "jit"):
     parallel = Parallel(backend)
-    axis = parallel.axis_name
 
     def loss(params, batch_stats, batch):
         y = batch["x"] @ params["w"]
-        mean = y.mean() if axis is None else jax.lax.pmean(y.mean(), axis)
-        whole = y if axis is None else jax.lax.all_gather(y, axis).reshape(-1)
+        mean = across_devices(y.mean())
+        whole = across_devices(y, jax.lax.all_gather).reshape(-1)
         ranked = (jnp.sort(whole) * jnp.arange(whole.size)).mean() ** 2
         terms = {"spread": jnp.mean((y - mean) ** 2), "ranked": 0.1 * ranked}
         return sum(terms.values()), (terms, {"mean": mean})
 
-    step = parallel.step(make_train_step(loss, optimizer, schedule, axis))
+    step = parallel.step(make_train_step(loss, optimizer, schedule))
     w = jnp.asarray(np.random.default_rng(0).normal(size=5), jnp.float32)
     state = create_train_state({"params": {"w": w}, "batch_stats": {"mean": w[0]}}, optimizer)
     checkpoints = Checkpoints(f"{folder}/{backend}/checkpoints")

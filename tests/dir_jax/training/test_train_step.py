@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from dir_jax.models.layers import across_devices
 from dir_jax.training.devices import AXIS, Parallel
 from dir_jax.training.state import create_train_state, make_optimizer
 from dir_jax.training.step import make_train_step
@@ -73,22 +74,15 @@ def test_an_update_that_is_not_finite_changes_nothing_but_the_counters(value):
     assert np.isfinite(again.params["w"]).all()
 
 
-def whole_batch_loss(axis_name):
+def whole_batch_loss(params, batch_stats, batch):
     """A loss that sorts over the whole batch and one normalised by the whole batch's weights."""
-
-    def loss(params, batch_stats, batch):
-        y = jnp.tanh(batch["x"] @ params["w"])
-        weight = jnp.square(batch["x"][:, 0])
-        total = weight.sum()
-        gathered = y
-        if axis_name is not None:
-            gathered = jax.lax.all_gather(y, axis_name).reshape(-1)
-            total = jax.lax.pmean(total, axis_name)
-        ranked = jnp.sort(gathered) * jnp.arange(gathered.size)
-        terms = {"ranked": ranked.mean() ** 2, "weighted": (weight * y).sum() / total}
-        return sum(terms.values()), (terms, batch_stats)
-
-    return loss
+    y = jnp.tanh(batch["x"] @ params["w"])
+    weight = jnp.square(batch["x"][:, 0])
+    total = across_devices(weight.sum())
+    gathered = across_devices(y, jax.lax.all_gather).reshape(-1)
+    ranked = jnp.sort(gathered) * jnp.arange(gathered.size)
+    terms = {"ranked": ranked.mean() ** 2, "weighted": (weight * y).sum() / total}
+    return sum(terms.values()), (terms, batch_stats)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +91,8 @@ def whole_batch_loss(axis_name):
 def test_whole_batch_terms_do_not_depend_on_the_spread(backend, devices):
     def gradients(backend, devices):
         parallel = Parallel(backend, tuple(jax.devices()[:devices]))
-        axis = parallel.axis_name
         optimizer = optax.sgd(1.0)
-        step = parallel.step(make_train_step(whole_batch_loss(axis), optimizer, schedule, axis))
+        step = parallel.step(make_train_step(whole_batch_loss, optimizer, schedule))
         state = make_state(optimizer)
         new, metrics = step(parallel.replicate(state), parallel.shard(batch_of(5, 16)))
         return np.asarray(state.params["w"]) - np.asarray(new.params["w"]), metrics

@@ -5,10 +5,13 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 import dir_jax
 from dir_jax import convert
 from dir_jax.models.config import TINY
+from dir_jax.models.network import variable_shapes
+from dir_jax.weights.conversion import load_imagenet_encoder
 from dir_jax.weights.table import UNUSED, encoder_entries, is_unused, table
 from dir_jax.weights.torch_files import WeightsError, read_state_dict
 from tests.dir_jax import reference, torch_zip
@@ -23,9 +26,9 @@ def model():
 @pytest.fixture(scope="module")
 def variables(model):
     generator = np.random.default_rng(0)
-    shapes = convert.variable_shapes(model)
+    shapes = traverse_util.flatten_dict(variable_shapes(model), sep="/")
     flat = {path: generator.normal(size=s.shape).astype(np.float32) for path, s in shapes.items()}
-    return convert.traverse_util.unflatten_dict(flat, sep="/")
+    return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def _assert_same(first, second):
@@ -48,7 +51,7 @@ def test_the_full_state_dict_is_used_exactly_once():
     assert back.keys() == state.keys() - unused
     for name, value in back.items():
         np.testing.assert_array_equal(value, state[name])
-    kinds = {next(p for p in UNUSED if convert.is_unused(n) and _matches(n, p)) for n in unused}
+    kinds = {next(p for p in UNUSED if is_unused(n) and _matches(n, p)) for n in unused}
     assert kinds == {"backbone.fc.*", "*.interaction.STEblocks.0.*", "*.num_batches_tracked"}
 
 
@@ -90,7 +93,7 @@ def test_other_architectures_are_refused():
 
 
 def test_imagenet_weights_fill_the_encoder_only(tmp_path, model, variables):
-    shapes = convert.variable_shapes(model)
+    shapes = traverse_util.flatten_dict(variable_shapes(model), sep="/")
     generator = np.random.default_rng(1)
     state = {}
     for entry in encoder_entries(model.config, ""):
@@ -98,7 +101,7 @@ def test_imagenet_weights_fill_the_encoder_only(tmp_path, model, variables):
         state[entry.sources[0]] = entry.to_torch(value)[0]
     state["fc.weight"] = np.zeros((1000, 4), np.float32)  # torchvision's classes, not wanted
     torch_zip.save(tmp_path / "resnet.pth", state, wrap=None)
-    found = convert.load_imagenet_encoder(tmp_path / "resnet.pth", variables, model)
+    found = load_imagenet_encoder(tmp_path / "resnet.pth", variables, model)
     stem = found["params"]["encoder"]["stem"]["conv"]["kernel"]
     np.testing.assert_array_equal(stem, state["conv1.weight"].transpose(2, 3, 1, 0))
     _assert_same(found["params"]["stage1"], variables["params"]["stage1"])

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dir_jax.models.convolutions import Conv
-from dir_jax.models.layers import BatchNorm, Dtype
+from dir_jax.models.config import ModelConfig
+from dir_jax.models.layers import BatchNorm, Conv
 
 
 def max_pool(x: jax.Array) -> jax.Array:
@@ -31,16 +31,14 @@ class Bottleneck(nn.Module):
     width: int
     stride: int = 1
     project: bool = False
-    axis_name: str | None = None
-    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """(B, H, W, C) to (B, H / stride, W / stride, 4 * width)."""
 
         def step(x, index, features, kernel_size=1, stride=1):
-            x = Conv(features, kernel_size, stride, False, self.dtype, name=f"conv{index}")(x)
-            return BatchNorm(None, self.axis_name, name=f"norm{index}")(x, train)
+            x = Conv(features, kernel_size, stride, use_bias=False, name=f"conv{index}")(x)
+            return BatchNorm(name=f"norm{index}")(x, train)
 
         y = nn.relu(step(x, 1, self.width))
         y = nn.relu(step(y, 2, self.width, 3, self.stride))
@@ -50,37 +48,26 @@ class Bottleneck(nn.Module):
         return nn.relu(x + y)
 
 
-class Encoder(nn.Module):
+class ResNet(nn.Module):
     """Four feature maps at strides 4, 8, 16 and 32.
 
     Attributes:
-      blocks: bottlenecks per group.
-      width: channels of the stem.
-      axis_name: see `BatchNorm`.
-      dtype: arithmetic type, None to follow the input.
+      config: its `encoder_blocks` (bottlenecks per group) and `encoder_width` (the stem's).
     """
 
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
-    width: int = 64
-    axis_name: str | None = None
-    dtype: Dtype = None
+    config: ModelConfig
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, ...]:
         """(B, S, S, 3) to c1..c4: (B, S/4, S/4, 4*width) .. (B, S/32, S/32, 32*width)."""
-        x = Conv(self.width, 7, 2, use_bias=False, dtype=self.dtype, name="stem")(images)
-        x = nn.relu(BatchNorm(None, self.axis_name, name="stem_norm")(x, train))
-        x = max_pool(x)
+        width = self.config.encoder_width
+        x = Conv(width, 7, 2, use_bias=False, name="stem")(images)
+        x = max_pool(nn.relu(BatchNorm(name="stem_norm")(x, train)))
         maps = []
-        for group, count in enumerate(self.blocks):
+        for group, count in enumerate(self.config.encoder_blocks):
             for block in range(count):
-                x = Bottleneck(
-                    width=self.width * 2**group,
-                    stride=2 if group > 0 and block == 0 else 1,
-                    project=block == 0,
-                    axis_name=self.axis_name,
-                    dtype=self.dtype,
-                    name=f"group{group + 1}_block{block}",
-                )(x, train)
+                stride = 2 if group > 0 and block == 0 else 1
+                name = f"group{group + 1}_block{block}"
+                x = Bottleneck(width * 2**group, stride, block == 0, name=name)(x, train)
             maps.append(x)
         return tuple(maps)

@@ -1,0 +1,125 @@
+"""Parts by name: registered ones, one's own, and names that say what is wrong with them."""
+
+from __future__ import annotations
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+
+import dir_jax
+from dir_jax.models.config import TINY, ModelConfig
+from dir_jax.models.network import initial_variables, variable_shapes
+from dir_jax.models.parts import PARTS, find
+from tests.dir_jax import reference
+
+IMAGES = jnp.zeros((2, 256, 256, 3))
+
+
+class Pyramid(nn.Module):
+    """An encoder of four pooled maps with odd numbers of channels."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, images, train):
+        maps = []
+        for index, channels in enumerate((3, 5, 7, 9)):
+            step = 4 if index == 0 else 2
+            images = nn.avg_pool(images, (step, step), (step, step))
+            images = nn.relu(nn.Dense(channels)(images))
+            maps.append(images)
+        return tuple(maps)
+
+
+class Mixed(nn.Module):
+    """Graph network or transformer: one linear layer over all joints' numbers."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x, train):
+        width = self.config.plane_width if x.ndim == 3 else self.config.joint_width
+        return nn.BatchNorm(use_running_average=not train)(nn.Dense(width)(x))
+
+
+class Flat(nn.Module):
+    """A projection that writes the joints' mean everywhere."""
+
+    config: ModelConfig
+    reach: float
+
+    @nn.compact
+    def __call__(self, joints_uv, vectors, size, train):
+        mean = nn.Dense(self.config.feature_width)(vectors.mean((1, 2)))
+        return jnp.broadcast_to(mean[:, None, None], (len(mean), size, size, mean.shape[-1]))
+
+
+def centre(features, uv):
+    """A sampler that reads the middle of the map, wherever the joints are."""
+    middle = features[:, features.shape[1] // 2, features.shape[2] // 2]
+    return jnp.broadcast_to(middle[:, None], (*uv.shape[:2], features.shape[-1]))
+
+
+OWN = {
+    "encoder": Pyramid,
+    "graph": Mixed,
+    "transformer": Mixed,
+    "projection": Flat,
+    "sampling": centre,
+}
+
+
+def model(**fields):
+    return dir_jax.create_model({**TINY, **fields}, reference.hands())
+
+
+@pytest.mark.parametrize("kind", OWN)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_part_of_ones_own_takes_the_registered_ones_place(kind, precision):
+    own = model(**{kind: f"{__name__}:{OWN[kind].__name__}", "precision": precision})
+    assert find(kind, getattr(own.config, kind)) is OWN[kind]
+    variables = variable_shapes(own)
+    output, updates = jax.eval_shape(
+        lambda v, x: own.apply(v, x, train=True, mutable=["batch_stats"]), variables, IMAGES
+    )
+    assert output.stages[1].vertices_xyz.shape == (2, 2, 778, 3)
+    assert {leaf.dtype for leaf in jax.tree.leaves(output)} == {jnp.dtype("float32")}
+    structure = jax.tree.structure(variables["batch_stats"])
+    assert jax.tree.structure(updates["batch_stats"]) == structure
+    with pytest.raises(ValueError, match=f"model.{kind} is .*the released PyTorch code only has"):
+        dir_jax.torch_from_variables(variables, own)
+
+
+def test_every_registered_part_can_be_found():
+    for kind, names in PARTS.items():
+        for name in names:
+            part = find(kind, name)
+            assert callable(part) or name == "none", (kind, name)
+
+
+def test_a_part_with_flaxs_own_initialisers_is_drawn_by_flax():
+    variables = initial_variables(model(graph=f"{__name__}:Mixed"), seed=3)
+    kernel = variables["params"]["stage1"]["joints"]["graph"]["Dense_0"]["kernel"]
+    assert float(kernel.std()) == pytest.approx((1 / TINY["joint_width"]) ** 0.5, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gcn", "model.graph is 'gcn'; wanted one of per_joint, shared, none, or your own as 'pac"),
+        (3, "model.graph is 3; wanted one of per_joint"),
+        ("no_such_module:Graph", "no_such_module cannot be imported .ModuleNotFoundError: No mod"),
+        (f"{__name__}:Missing", "has no Missing"),
+        ("broken_part:Graph", "broken_part cannot be imported .RuntimeError: not today"),
+    ],
+)
+def test_a_part_that_cannot_be_had_is_named(tmp_path, monkeypatch, name, message):
+    (tmp_path / "broken_part.py").write_text("raise RuntimeError('not today\\nnor tomorrow')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=message) as caught:
+        model(graph=name)
+    assert "\n" not in str(caught.value)
+    assert "broken_part" not in sys.modules
