@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.seed = 0  # decides initial weights, order and augmentation of the data
     config.mano = ""  # folder with MANO_LEFT and MANO_RIGHT (.pkl or .npz); "": the open hand
     config.model = ConfigDict(dataclasses.asdict(PRESETS["released"]))
-    config.loss = ConfigDict(dataclasses.asdict(RECIPES["released"]))
+    config.loss = ConfigDict(RECIPES["released"])  # a weight for each term
     config.optimizer = optimizer()
     config.data = data()
     config.train = train()

@@ -23,5 +23,5 @@ def get_config() -> ConfigDict:
     """The recipe of dir_interhand with the paper's architecture and losses."""
     config = dir_interhand.get_config()
     config.model.update(dataclasses.asdict(PRESETS["paper"]))
-    config.loss.update(dataclasses.asdict(RECIPES["paper"]))
+    config.loss.update(RECIPES["paper"])
     return config

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from configs import base
-from dir_jax.losses.terms import LossConfig
+from dir_jax.losses.terms import loss_config
 from dir_jax.models.config import model_config
 from dir_jax.models.types import IMAGE_SIZE
 from dir_jax.training import settings
@@ -34,7 +34,7 @@ def test_every_recipe_has_the_base_fields_and_valid_values(name):
     )
     settings.check_values(config)
     model_config(config.model.to_dict())
-    LossConfig(**config.loss.to_dict())
+    loss_config(config.loss.to_dict())
     documentation = importlib.import_module(f"configs.{name}").__doc__
     assert f"python train.py --config configs/{name}.py --workdir" in documentation
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dir_jax.losses.terms import loss_terms
+from dir_jax.losses.terms import TERMS, loss_terms
 from dir_jax.models.network import DIR
 from dir_jax.models.types import Output, Targets
 from mano_jax.constants import SIDES
@@ -23,6 +23,10 @@ STAGE_FIELDS = {
     "vertices_uv": "pd_mesh_uv",
 }
 LOSS_NAMES = {
+    "segmentation": "seg",
+    "lovasz": "lovasz",
+    "dense": "dense",
+    "offset": "offset",
     "joints_xyz": "joint_{side}_xyz",
     "vertices_xyz": "mesh_{side}_xyz",
     "joints_uv": "joint_{side}_uv",
@@ -30,6 +34,9 @@ LOSS_NAMES = {
     "edge": "edge_{side}",
     "normal": "normal_{side}",
 }
+REFERENCE_RECIPE = {name: term.weight for name, term in TERMS.items() if name in LOSS_NAMES}
+REFERENCE_RECIPE |= {name: 0.0 for name in TERMS if name not in LOSS_NAMES}
+"""The released losses, without terms that the reference does not have."""
 LEVELS = (4, 3)
 """The reference numbers its refinements by the encoder's level."""
 
@@ -38,12 +45,12 @@ Quantities = dict[str, np.ndarray]
 
 def reference_loss_name(ours: str) -> str:
     """`joints_xyz_left_0` to the reference's `joint_left_xyz_0`, and so on."""
-    simple = {"segmentation": "seg", "dense": "dense", "lovasz": "lovasz"}
-    if ours in simple:
-        return simple[ours]
-    if ours.startswith("offset"):
-        return ours
-    term, side, index = ours.rsplit("_", 2)
+    if ours in LOSS_NAMES:  # of the maps
+        return LOSS_NAMES[ours]
+    term, index = ours.rsplit("_", 1)
+    if term in LOSS_NAMES:  # of both hands
+        return f"{LOSS_NAMES[term]}_{index}"
+    term, side = term.rsplit("_", 1)
     return f"{LOSS_NAMES[term].format(side=side)}_{index}"
 
 
@@ -156,7 +163,7 @@ def train_ours(model: DIR, variables, images, targets: Targets, optimiser) -> tu
             train=True,
             mutable=["batch_stats", "intermediates"],
         )
-        terms = loss_terms(output, targets, model.hands)
+        terms = loss_terms(output, targets, model.hands, REFERENCE_RECIPE)
         return sum(terms.values()), (output, state, terms)
 
     @jax.jit

@@ -22,14 +22,6 @@ STAGE_FIELDS = {
     "vertices_xyz": "mesh_xyz",
 }
 """Our field of a stage: the reference's name."""
-LOSS_NAMES = {
-    "joints_xyz": "joint_{side}_xyz",
-    "vertices_xyz": "mesh_{side}_xyz",
-    "joints_uv": "joint_{side}_uv",
-    "vertices_uv": "mesh_{side}_uv",
-    "edge": "edge_{side}",
-    "normal": "normal_{side}",
-}
 
 
 @functools.cache
@@ -92,14 +84,3 @@ def output_errors(output: dir_jax.Output, golden, prefix: str = "") -> dict[str,
     note("segmentation", np.moveaxis(output.segmentation, 3, 1), golden[f"{prefix}seg"])
     note("dense", np.moveaxis(output.dense, 3, 1), golden[f"{prefix}dense"])
     return errors
-
-
-def reference_loss_name(ours: str) -> str:
-    """`joints_xyz_left_0` to `joint_left_xyz_0`, and so on."""
-    simple = {"segmentation": "seg", "dense": "dense", "lovasz": "lovasz"}
-    if ours in simple:
-        return simple[ours]
-    if ours.startswith("offset"):
-        return ours
-    term, side, index = ours.rsplit("_", 2)
-    return f"{LOSS_NAMES[term].format(side=side)}_{index}"

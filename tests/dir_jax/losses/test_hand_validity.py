@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import dir_jax
-from dir_jax.losses import maps as map_losses
 from dir_jax.losses import terms as losses
 from dir_jax.losses.targets import targets_from_batch
 from dir_jax.models.layers import AXIS
@@ -156,8 +155,8 @@ def test_maps_ignore_unknown_pixels():
     for loss in (losses.cross_entropy, losses.lovasz_softmax):
         found = loss(scores, labels, known=jnp.asarray(known))
         np.testing.assert_allclose(found, loss(*flat), rtol=1e-5)
-    found = map_losses.dense_loss(scores, scores[::-1], known=jnp.asarray(known))
-    wanted = map_losses.dense_loss(scores[known], scores[::-1][known])
+    found = losses.map_distance(scores, scores[::-1], known=jnp.asarray(known))
+    wanted = losses.map_distance(scores[known], scores[::-1][known])
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from dir_jax.losses import terms as losses
+from dir_jax.losses.targets import targets_from_batch
 from dir_jax.models.layers import AXIS
+from dir_jax.models.types import LENGTH_SCALE
+from mano_jax.constants import SIDES
+from tests.dir_jax.losses.test_hand_validity import random_output
+from tests.dir_jax.training_fixtures import random_batch, toy_hands
 
 
 def test_smooth_l1_meets_at_the_threshold():
@@ -57,6 +62,30 @@ def test_terms_over_devices_average_to_those_of_the_batch():
     assert float(parts.mean()) == pytest.approx(float(wanted), rel=1e-5)
 
 
+def test_every_recipe_weighs_every_term():
+    for recipe in losses.RECIPES.values():
+        assert recipe.keys() == {"distance", *losses.TERMS}
+    with pytest.raises(TypeError, match="weight"):
+        losses.Term(of="hand", value=len)
+
+
+def test_a_term_is_one_row_with_its_weight(monkeypatch):
+    """What docs/variants.md promises: the row is all that a term of one's own needs."""
+    hands, output = toy_hands(), random_output()
+    targets = targets_from_batch(random_batch(4), hands)
+    row = losses.Term(2.0, "hand", lambda e: jnp.abs(e.joints[0]).max((2, 3)))
+    monkeypatch.setitem(losses.TERMS, "reach", row)
+    monkeypatch.setitem(losses.RELEASED, "reach", row.weight)
+    monkeypatch.setitem(losses.RECIPES, "released", losses.RELEASED)
+    plain = losses.loss_terms(output, targets, hands, {"reach": 0.0})
+    terms = losses.loss_terms(output, targets, hands)
+    assert terms.keys() - plain.keys() == {f"reach_{s}_{i}" for s in SIDES for i in (0, 1)}
+    wanted = 2 * np.abs(output.stages[1].joints_xyz[:, 0]).max((1, 2)).mean() / LENGTH_SCALE
+    assert float(terms["reach_left_1"]) == pytest.approx(float(wanted), rel=1e-5)
+    doubled = losses.loss_terms(output, targets, hands, {"edge": 2.0, "reach": 0.0})
+    assert float(doubled["edge_left_0"]) == pytest.approx(2 * float(plain["edge_left_0"]))
+
+
 def test_a_collapsed_mesh_has_finite_gradients():
     faces = jnp.asarray(np.random.default_rng(0).integers(0, 778, (2, 50, 3)))
     wanted = jax.random.normal(jax.random.key(0), (1, 2, 778, 3))
@@ -73,8 +102,10 @@ def test_a_collapsed_mesh_has_finite_gradients():
     [
         ("best", "loss recipe is 'best'; wanted one of released, paper"),
         ({"weight": 1.0}, "unknown loss field 'weight'"),
-        ({"distance": "l2"}, "loss.distance is 'l2'; wanted smooth_l1 or l1"),
-        ({"auxiliary": "dice"}, "loss.auxiliary is 'dice'; wanted released or paper"),
+        ({"distance": "l2"}, "loss.distance is 'l2'; wanted one of smooth_l1, l1"),
+        ({"edge": -1.0}, "loss.edge is -1.0; wanted a weight, a number from 0"),
+        ({"normal": "no"}, "loss.normal is 'no'; wanted a weight"),
+        ({"lovasz": float("nan")}, "loss.lovasz is nan; wanted a weight"),
     ],
 )
 def test_bad_recipes_are_named(recipe, message):

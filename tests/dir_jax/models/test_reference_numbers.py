@@ -15,6 +15,7 @@ import pytest
 from flax import traverse_util
 
 import dir_jax
+from dir_jax.compare.quantities import reference_loss_name
 from dir_jax.weights.table import table
 from tests.dir_jax import reference
 
@@ -149,9 +150,9 @@ def test_running_statistics_follow_torch(steps, golden_step):
 def test_every_loss_term_equals_the_reference(steps, golden_step):
     terms = steps["first"][0][1]
     stored = {n.removeprefix("loss/") for n in golden_step.files if n.startswith("loss/")}
-    assert {reference.reference_loss_name(name) for name in terms} == stored
+    assert {reference_loss_name(name) for name in terms} == stored
     for name, value in terms.items():
-        theirs = float(golden_step[f"loss/{reference.reference_loss_name(name)}"])
+        theirs = float(golden_step[f"loss/{reference_loss_name(name)}"])
         assert abs(float(value) - theirs) <= 1e-7 * max(abs(theirs), 1), name
 
 
