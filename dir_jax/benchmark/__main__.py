@@ -4,141 +4,335 @@
     python -m dir_jax.benchmark --variants all --batch 1 8
     python -m dir_jax.benchmark --reference CHECKOUT --json figures.json
     python -m dir_jax.benchmark --modes hands                       # the hand model alone
+    python -m dir_jax.benchmark --update_budgets                    # tests/golden/budgets.json
+    python -m dir_jax.benchmark --gpu_report OUT                    # all that a GPU is asked for
 
 Everything in one table is run in turn, a round at a time, and medians are compared: on a machine
 that others use as well only ratios from one run mean anything. Runs on whatever device JAX finds.
+A form of the PyTorch code that fails is a row with the reason; figures are written as they come.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
+import time
 from typing import Any
 
-from dir_jax.benchmark import analysis, hand_layers, report, session, start_up, variants
-from dir_jax.benchmark.summary import parse_fields
+import jax
+
+from dir_jax.benchmark import competitors, hands, programs
+from dir_jax.benchmark.measure import (
+    ceilings,
+    first_line,
+    fresh_cache,
+    once,
+    peak_bytes,
+    progress,
+    time_in_turn,
+    xla_figures,
+)
+from dir_jax.benchmark.summary import network, operations
+from dir_jax.compare import checkout
 from dir_jax.models.config import PRESETS
-from dir_jax.models.network import create_model
+from dir_jax.models.network import DIR
 from dir_jax.weights.loading import load_hands
+from input_pipeline.commands import command
 from input_pipeline.files import write_json
 
 HAND_BATCHES = [1, 64, 1024]
-ALL_MODES = (*variants.MODES, "hands", "start_up")
+GIGA = 1e9
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = "; ".join(f"{name}: {v.purpose}" for name, v in variants.VARIANTS.items())
+    names = "; ".join(f"{name}: {v.purpose}" for name, v in programs.VARIANTS.items())
     parser = argparse.ArgumentParser(
         prog="python -m dir_jax.benchmark",
         description=__doc__.splitlines()[0],
         epilog=f"Variants: {names}.",
     )
-    parser.add_argument("--variants", nargs="*", default=[], metavar="NAME", help="or all")
-    parser.add_argument("--modes", nargs="+", default=list(variants.MODES), choices=ALL_MODES)
-    parser.add_argument("--batch", nargs="+", type=int, default=[8], metavar="N")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds that count (default 5)")
-    parser.add_argument("--model", default="released", choices=sorted(PRESETS))
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="of the model")
-    parser.add_argument("--mano", metavar="DIR", help="official hand files; else the open hand")
-    parser.add_argument("--reference", metavar="CHECKOUT", help="the PyTorch code, run as well")
-    parser.add_argument("--no_torch_compile", action="store_true", help="saves minutes")
-    parser.add_argument("--json", metavar="FILE", help="write all figures")
+    add, modes = parser.add_argument, (*programs.MODES, "hands")
+    add("--variants", nargs="*", default=[], metavar="NAME", help="or all")
+    add("--modes", nargs="+", default=list(programs.MODES), choices=modes)
+    add("--batch", nargs="+", type=int, metavar="N", help="examples (default 8)")
+    add("--repeats", type=int, default=5, help="rounds that count (default 5)")
+    add("--model", default="released", choices=sorted(PRESETS))
+    add("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="of the model")
+    add("--mano", metavar="DIR", help="official hand files; else the open hand")
+    add("--reference", metavar="CHECKOUT", help="the PyTorch code, run as well")
+    add("--no_torch_compile", action="store_true", help="saves minutes")
+    add("--json", metavar="FILE", help="write all figures, as they come")
+    add("--update_budgets", action="store_true", help="store XLA's figures for the test of them")
+    add("--gpu_report", metavar="OUT", help="write OUT.json and OUT.md: see docs/performance.md")
     return parser
 
 
 def _check(arguments: argparse.Namespace) -> None:
     for name in ("repeats", "batch"):
         value = getattr(arguments, name)
-        if min(value if isinstance(value, list) else [value]) < 1:
+        if value is not None and min(value if isinstance(value, list) else [value]) < 1:
             raise ValueError(f"--{name} is {value}; wanted 1 or more")
-    for mode in variants.MODES:
-        variants.choose(arguments.variants, mode)
-    folder = os.path.dirname(arguments.json or "") or "."
-    if not os.path.isdir(folder):
-        raise ValueError(f"--json: there is no folder {folder}")
-    if arguments.reference and (arguments.model != "released" or arguments.set):
-        raise ValueError("--reference runs the released network; leave out --model and --set")
+    for mode in programs.MODES:
+        programs.choose(arguments.variants, mode)
+    for name in ("json", "gpu_report"):
+        folder = os.path.dirname(getattr(arguments, name) or "") or "."
+        if not os.path.isdir(folder):
+            raise ValueError(f"--{name}: there is no folder {folder}")
+    if arguments.reference:
+        if arguments.model != "released" or arguments.set:
+            raise ValueError("--reference runs the released network; leave out --model and --set")
+        checkout.usable(arguments.reference)
 
 
-def _network(plan: session.Plan, mode: str, batch: int, ceilings: dict[str, float]) -> dict:
-    found = session.measure(plan, mode, batch)
+def measure(
+    arguments: argparse.Namespace, model: DIR, mode: str, batch: int, cache: str
+) -> dict[str, Any]:
+    """All figures of one mode and batch size.
+
+    Returns:
+      `variants` and `reference`: name to figures; `gflop_per_image`: of matrix products and
+      convolutions of inference (`dir_jax.benchmark.summary`).
+    """
+    ours, results, runs = _our_programs(arguments, model, mode, batch)
+    theirs: dict[str, dict[str, Any]] = {}
+    if arguments.reference:
+        compiled = not arguments.no_torch_compile
+        forms = competitors.prepare(arguments.reference, model, mode, batch, compiled)
+        for name, run in forms:
+            progress(f"{mode}, batch {batch}: PyTorch {name}, first run")
+            theirs[name] = {"peak_bytes": None}
+            try:
+                if isinstance(run, Exception):
+                    raise run
+                theirs[name]["first_s"], result = once(run)
+            except Exception as error:
+                theirs[name] = {"failed": first_line(error)}
+                continue
+            runs[name] = run
+            if mode == "forward":
+                theirs[name]["difference"] = programs.difference(results["default"], result)
+    times = time_in_turn(runs, arguments.repeats, may_fail=lambda name: name in theirs)
+    for name, timing in times.items():
+        if isinstance(timing, str):
+            theirs[name] = {"failed": timing}
+        else:
+            (ours if name in ours else theirs)[name] |= dataclasses.asdict(timing)
+    runs.clear()
+    request = {
+        "config": dataclasses.asdict(model.config),
+        "variant": "default",
+        "mode": mode,
+        "batch": batch,
+        "mano": arguments.mano,
+        "cache": cache,
+        "reference": None,
+    }
+    progress(f"{mode}, batch {batch}: peak memory")
+    ours["default"]["peak_bytes"] = peak_bytes(request)
+    for name, found in theirs.items():
+        way, memory_format = name.split(" ")
+        if way == "eager" and "failed" not in found:
+            form = {"reference": arguments.reference, "memory_format": memory_format}
+            found["peak_bytes"] = peak_bytes(request | form)
+    progress("")
+    gflop = sum(operations(model).values()) / GIGA
+    return {"variants": ours, "reference": theirs, "gflop_per_image": gflop}
+
+
+def _our_programs(arguments: argparse.Namespace, model: DIR, mode: str, batch: int):
+    """Of each variant the figures before it is timed, its result, and what runs it."""
+    chosen = programs.choose(arguments.variants, mode)
+    ours, results, runs = {}, {}, {}
+    for name, variant in chosen.items():
+        progress(f"{mode}, batch {batch}: compiling {name}")
+        network = programs.variant_model(model.config, model.hands, variant)
+        weights = programs.pseudo_variables(network)
+        jax.clear_caches()
+        seconds, program = once(
+            lambda network=network, weights=weights, variant=variant: programs.build(
+                network, weights, variant, mode, batch
+            )
+        )
+        results[name], runs[name] = program.result, program.run
+        known = {"purpose": variant.purpose, "compile_s": seconds, "peak_bytes": None}
+        ours[name] = known | xla_figures(program.compiled)
+    for name, variant in chosen.items():
+        # What this one's result must be, if that is being measured.
+        equals = (n for n, v in chosen.items() if v.against == variant.against)
+        against = next(equals) if variant.against else "default"
+        comparable = results[against].keys() == results[name].keys()
+        apart = programs.difference(results[name], results[against]) if comparable else None
+        judged = apart is not None and variant.tolerance is not None and mode == "forward"
+        agrees = apart <= variant.tolerance if judged else None
+        ours[name] |= {"difference": apart, "agrees": agrees}
+    return ours, results, runs
+
+
+def contract(found: dict[str, Any]) -> dict[str, Any]:
+    """The short form of one mode's results: ours, and PyTorch in its better memory format."""
     default = found["variants"]["default"]
-    print(report.variants_table(mode, batch, found["variants"]))
+    result = {
+        "jax_s": default["seconds"],
+        "jax_gflop_per_image": found["gflop_per_image"],
+        "jax_compile_s": default["compile_s"],
+        "jax_peak_bytes": default["peak_bytes"],
+    }
+    for way in ("eager", "compile"):
+        forms = [form for name, form in found["reference"].items() if name.startswith(way)]
+        runs = [form for form in forms if "failed" not in form]
+        if runs:
+            best = min(runs, key=lambda run: run["seconds"])
+            result[f"torch_{way}_s"] = best["seconds"]
+            if best["peak_bytes"] is not None:
+                result[f"torch_{way}_peak_bytes"] = best["peak_bytes"]
+        elif forms:
+            result[f"torch_{way}_failed"] = forms[0]["failed"]
+    return result
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+
+
+def _giga(value: float | None) -> str:
+    return "-" if value is None else f"{value / GIGA:.2f}"
+
+
+def table(rows: list[list[str]]) -> str:
+    """Rows of cells, the first one the header, in columns; a row may end early."""
+    widths = [max(len(row[i]) for row in rows if len(row) > i + 1) for i in range(len(rows[0]) - 1)]
+    widths.append(max(len(row[-1]) for row in rows if len(row) == len(rows[0])))
+    lines = []
+    for row in rows:
+        first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=False))
+        lines.append("  ".join([row[0].ljust(len(first)), *rest]))
+    return "\n".join(lines)
+
+
+def _timed(found: dict[str, Any]) -> list[str]:
+    return [_seconds(found[key]) for key in ("seconds", "fastest_s", "slowest_s")]
+
+
+def _print_tables(mode: str, batch: int, found: dict[str, Any], limits: dict[str, float]) -> None:
+    rows = [["variant", "seconds", "from", "to", "compile s", "XLA GFLOP", "XLA GB", "peak GB"]]
+    rows[0] += ["difference"]
+    for name, figures in found["variants"].items():
+        sizes = [_giga(figures[key]) for key in ("xla_flops", "xla_bytes", "peak_bytes")]
+        apart = "-" if figures["difference"] is None else f"{figures['difference']:.1e}"
+        rows.append([name, *_timed(figures), _seconds(figures["compile_s"]), *sizes, apart])
+    print(f"{mode}, batch {batch}\n{table(rows)}")
+    default = found["variants"]["default"]
     if found["reference"]:
-        print(report.reference_table(mode, default["seconds"], found["reference"]))
-    if mode == "forward":
-        gflop = found["gflop_per_image"] * batch
-    else:
-        gflop = (default["xla_flops"] or 0) / report.GIGA
+        rows = [["PyTorch", "seconds", "from", "to", "first run s", "peak GB", "ours / theirs"]]
+        for name, form in found["reference"].items():
+            if "failed" in form:
+                rows.append([name, f"failed: {form['failed']}"])
+                continue
+            share = f"{default['seconds'] / form['seconds']:.2f}"
+            first, peak = _seconds(form["first_s"]), _giga(form["peak_bytes"])
+            rows.append([name, *_timed(form), first, peak, share])
+        print(f"{mode}, the PyTorch code\n{table(rows)}")
+    gflop = found["gflop_per_image"] * batch
+    if mode == "train_step":
+        gflop = (default["xla_flops"] or 0) / GIGA
     if gflop:
-        traffic = default["xla_bytes"]
-        print(report.roofline(gflop, traffic, default["seconds"], ceilings))
+        rate = gflop / default["seconds"]
+        text = (
+            f"roofline: {gflop:.1f} GFLOP in {default['seconds']:.3f} s = {rate:.0f} GFLOP/s, "
+            f"{rate / limits['matrix_gflop_s']:.0%} of the {limits['matrix_gflop_s']:.0f} GFLOP/s "
+            "of a large matrix product"
+        )
+        if default["xla_bytes"]:
+            speed = default["xla_bytes"] / GIGA / default["seconds"]
+            text += (
+                f"; at most {speed:.1f} GB/s of memory traffic by XLA's count, where a large copy "
+                f"reaches {limits['memory_gb_s']:.1f}"
+            )
+        print(text)
     print()
-    return found
+
+
+def hands_table(rows: list[dict[str, Any]]) -> str:
+    """Hand layers: milliseconds and times ours, by batch and mode."""
+    lines = [["layer", "batch", "mode", "ms", "times ours", "difference"]]
+    for row in rows:
+        cells = [row["layer"], str(row["batch"]), row["mode"]]
+        if "failed" in row:
+            lines.append([*cells, f"failed: {row['failed']}"])
+            continue
+        figures = f"{1e3 * row['seconds']:.2f}", f"{row['times_ours']:.1f}"
+        lines.append([*cells, *figures, f"{row['difference']:.1e}"])
+    return "hand model, right hand, float32\n" + table(lines)
+
+
+def stamp() -> dict[str, str]:
+    """When and on what the figures were measured."""
+    device = jax.devices()[0]
+    return {
+        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "jax": jax.__version__,
+        "device": f"{device.platform} {device.device_kind}",
+    }
 
 
 def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measures and prints; returns all figures.
+    """Measures, prints and writes; returns all figures.
 
     Raises:
       ValueError: of the arguments; a checkout that is none.
     """
-    _check(arguments)
-    hands, notes = load_hands(arguments.mano)
+    pair, notes = load_hands(arguments.mano)
     for note in notes:
         print(f"note: {note}")
-    fields = parse_fields(arguments.set)
-    model = create_model({"preset": arguments.model, **fields}, hands)
-    result: dict[str, Any] = session.stamp() | {"variants": {}, "batches": {}}
-    with analysis.fresh_cache() as cache:
-        result["ceilings"] = ceilings = analysis.ceilings()
-        plan = session.Plan(
-            model=model,
-            names=arguments.variants,
-            repeats=arguments.repeats,
-            reference=arguments.reference,
-            torch_compile=not arguments.no_torch_compile,
-            mano=arguments.mano,
-            cache=cache,
-        )
+    model = network(arguments.model, arguments.set, pair)
+    result: dict[str, Any] = stamp() | {"variants": {}, "batches": {}}
+
+    def save() -> None:
+        if arguments.json:
+            write_json(arguments.json, result)
+
+    with fresh_cache() as cache:
+        result["ceilings"] = ceilings()
         for batch in arguments.batch:
-            for mode in (m for m in variants.MODES if m in arguments.modes):
-                found = _network(plan, mode, batch, ceilings)
-                short = report.contract(found)
+            for mode in (m for m in programs.MODES if m in arguments.modes):
+                found = measure(arguments, model, mode, batch, cache)
+                _print_tables(mode, batch, found, result["ceilings"])
+                short = contract(found)
                 result["batches"].setdefault(str(batch), {})[mode] = short | found
                 if batch == arguments.batch[0]:
                     result[mode] = {"batch": batch, **short}
                     for name, figures in found["variants"].items():
                         result["variants"].setdefault(name, {})[mode] = figures
-        if "start_up" in arguments.modes:
-            result["start_up"] = start_up.measure(arguments.model, fields, arguments.batch[0])
-            print(report.table(start_up.rows(result["start_up"])), end="\n\n")
+                save()
     if "hands" in arguments.modes:
-        rounds = 3 * arguments.repeats
-        rows = hand_layers.compare(hands, arguments.reference, HAND_BATCHES, rounds)
-        result["hands"] = rows
-        print(report.hands_table(rows))
+        repeats = 3 * arguments.repeats
+        result["hands"] = hands.compare(pair, arguments.reference, HAND_BATCHES, repeats)
+        print(hands_table(result["hands"]))
+        save()
     return result
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
     arguments = _parser().parse_args(argv)
-    try:
-        result = benchmark(arguments)
-        if arguments.json:
-            write_json(arguments.json, result)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    apart = [
-        name
-        for modes in result["variants"].values()
-        for name, figures in modes.items()
-        if figures["agrees"] is False
-    ]
-    return 1 if apart else 0
+    _check(arguments)
+    if arguments.update_budgets:
+        from dir_jax.benchmark import budgets
+
+        return budgets.update()
+    if arguments.gpu_report:  # has batches of its own
+        from dir_jax.benchmark import gpu_report
+
+        return gpu_report.write(arguments, stamp())
+    arguments.batch = arguments.batch or [8]
+    result = benchmark(arguments)
+    figures = [f for modes in result["variants"].values() for f in modes.values()]
+    return 1 if any(f["agrees"] is False for f in figures) else 0
 
 
 if __name__ == "__main__":

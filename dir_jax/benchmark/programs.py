@@ -1,22 +1,130 @@
-"""Our network's inference and training step, compiled, for every variant."""
+"""Our network's inference and training step: every variant that people ask the cost of, compiled.
+
+Weights, images and labels are random, but the hands are in view. Each variant is checked against
+the form that it stands for.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from flax import traverse_util
 
-from dir_jax.benchmark import examples, stagewise
-from dir_jax.benchmark.variants import Variant
+from dir_jax.compare.labels import random_targets
+from dir_jax.compare.pseudo_weights import pseudo_images, pseudo_state_dict, pseudo_tensor
 from dir_jax.losses.terms import loss_terms
-from dir_jax.models.network import DIR, create_model
-from dir_jax.training.state import TrainState, create_train_state, make_optimizer
+from dir_jax.models.config import ModelConfig, model_config
+from dir_jax.models.forward import normalise_images
+from dir_jax.models.network import DIR, create_model, initial_variables, variable_shapes
+from dir_jax.models.types import IMAGE_SIZE, Targets
+from dir_jax.training.state import create_train_state, make_optimizer
 from dir_jax.training.step import make_loss, make_train_step
+from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
+from dir_jax.weights.table import table
+from mano_jax import HandPair, matrix_from_axis_angle
+from mano_jax.constants import SIDES
 
+MODES = ("forward", "train_step")
 LEARNING_RATE = 3e-4
+FOCAL_PX = 500.0
+DISTANCE = 0.7
+"""Pixels and metres: a hand fills about half of the crop."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way to run the network.
+
+    Attributes:
+      purpose: what it is for, one line.
+      fields: of `ModelConfig`, over the model's own.
+      against: fields of the model that it must equal (its own values, if any, aside).
+      modes: where it makes sense.
+      donate: whether a training step gives the old state's memory back.
+      labels: whether a training step also poses, draws and normalises, as train.py's does.
+      tolerance: largest difference of the outputs relative to their largest value; None where the
+        arithmetic itself is another.
+    """
+
+    purpose: str
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    against: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    modes: tuple[str, ...] = MODES
+    donate: bool = True
+    labels: bool = False
+    tolerance: float | None = 1e-4
+
+
+_JOINT = {"planes": "joint"}
+_TRAINING = ("train_step",)
+
+VARIANTS = {
+    "default": Variant("what train.py, evaluate.py and predict.py run"),
+    "onehot": Variant(
+        "bone planes built in full before the convolution: the oracle of the factored form",
+        {"projection": "onehot"},
+    ),
+    "joint_factored": Variant(
+        "the paper's joint planes, never built", {"projection": "factored", **_JOINT}, _JOINT
+    ),
+    "joint_onehot": Variant(
+        "joint planes by one-hot products", {"projection": "onehot", **_JOINT}, _JOINT
+    ),
+    "joint_scatter": Variant(
+        "joint planes by scatter-add", {"projection": "scatter", **_JOINT}, _JOINT
+    ),
+    "onehot_matmul": Variant(
+        "features read at the joints by two matrix products, no indexed memory access",
+        {"sampling": "onehot_matmul"},
+    ),
+    "map_coordinates": Variant(
+        "features read by jax.scipy.ndimage", {"sampling": "map_coordinates"}
+    ),
+    "bfloat16": Variant(
+        "half the memory traffic and tensor cores on GPUs; parameters and statistics in float32",
+        {"precision": "bfloat16"},
+        tolerance=None,
+    ),
+    "remat": Variant(
+        "activations of the refinements computed twice instead of kept: larger batches",
+        {"remat": True},
+        modes=_TRAINING,
+    ),
+    "no_donation": Variant(
+        "the old training state stays alive during the step", modes=_TRAINING, donate=False
+    ),
+    "labels": Variant(
+        "the whole step of train.py: labels posed and drawn on the device as well",
+        modes=_TRAINING,
+        labels=True,
+        tolerance=None,
+    ),
+}
+
+
+def choose(names: list[str], mode: str) -> dict[str, Variant]:
+    """The named variants that make sense in a mode, the default first.
+
+    Raises:
+      ValueError: a name that is not in `VARIANTS`.
+    """
+    names = list(VARIANTS) if names == ["all"] else ["default", *names]
+    for name in names:
+        if name not in VARIANTS:
+            raise ValueError(f"variant {name!r} is unknown; wanted all, {', '.join(VARIANTS)}")
+    return {name: VARIANTS[name] for name in names if mode in VARIANTS[name].modes}
+
+
+def variant_model(
+    config: ModelConfig | Mapping[str, Any], hands: HandPair, variant: Variant
+) -> DIR:
+    """The network of a configuration with a variant's switches."""
+    changes = {**variant.against, **variant.fields}
+    return create_model(dataclasses.replace(model_config(config), **changes), hands)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,64 +133,63 @@ class Program:
 
     Attributes:
       run: runs it once; returns when it is done.
-      compiled: its executables, for XLA's analysis.
+      compiled: the executable.
       result: of the first run: name to array.
     """
 
     run: Callable[[], Any]
-    compiled: tuple[Any, ...]
+    compiled: Any
     result: dict[str, np.ndarray]
-
-
-def with_fields(model: DIR, variant: Variant) -> DIR:
-    """The model with a variant's switches."""
-    return create_model(dataclasses.replace(model.config, **variant.fields), model.hands)
 
 
 def build(model: DIR, variables: Any, variant: Variant, mode: str, batch: int) -> Program:
     """Compiles and runs once.
 
     Args:
-      model: with the variant's switches (`with_fields`).
+      model: with the variant's switches (`variant_model`).
       variables: its weights, on the device.
       variant: how to run it.
       mode: "forward" or "train_step".
       batch: examples.
     """
+    compiled, arguments = compile_program(model, variables, variant, mode, batch)
     if mode == "train_step":
-        return _training(model, variables, variant, batch)
-    images, _ = examples.images_and_targets(model, batch)
-    if variant.execution == "stages":
-        run, compiled = stagewise.compile_stages(model, variables, images)
-    else:
-        program = jax.jit(model.apply).lower(variables, images).compile()
-        run, compiled = (lambda: program(variables, images)), (program,)
-    output = jax.block_until_ready(run())
+        run = _Steps(compiled, *arguments).run
+        return Program(run, compiled, _numpy(run()))
+
+    def run():
+        return jax.block_until_ready(compiled(*arguments))
+
+    output = run()
     last = output.stages[-1]
     result = {name: getattr(last, name) for name in ("vertices_xyz", "vertices_uv", "offset")}
     result |= {"segmentation": output.segmentation, "dense": output.dense}
-    return Program(lambda: jax.block_until_ready(run()), compiled, _numpy(result))
+    return Program(run, compiled, _numpy(result))
 
 
-def _training(model: DIR, variables: Any, variant: Variant, count: int) -> Program:
+def compile_program(
+    model: DIR, variables: Any, variant: Variant, mode: str, count: int
+) -> tuple[Any, tuple[Any, ...]]:
+    """The executable of `build`, not run, and its arguments."""
+    if mode == "forward":
+        arguments = (variables, images_and_targets(model, count)[0])
+        return jax.jit(model.apply).lower(*arguments).compile(), arguments
     optimizer = make_optimizer(lambda step: LEARNING_RATE)
-    if variant.execution == "labels":
-        loss, batch = make_loss(model, model.hands, "released"), examples.raw_batch(count)
+    if variant.labels:
+        loss, batch = make_loss(model, model.hands, "released"), raw_batch(count)
     else:
-        loss, batch = _loss(model), examples.images_and_targets(model, count)
+        loss, batch = _loss(model), images_and_targets(model, count)
     step = make_train_step(loss, optimizer, lambda step: LEARNING_RATE)
-    donated = () if variant.execution == "kept" else (0,)
     # Copied: donation takes the arrays away, and other variants need them.
     state = create_train_state(jax.tree.map(lambda leaf: leaf.copy(), variables), optimizer)
-    compiled = jax.jit(step, donate_argnums=donated).lower(state, batch).compile()
-    runner = _Training(compiled, state, batch)
-    return Program(runner.run, (compiled,), _numpy(runner.run()))
+    donated = (0,) if variant.donate else ()
+    return jax.jit(step, donate_argnums=donated).lower(state, batch).compile(), (state, batch)
 
 
-class _Training:
-    """Steps on and on from a state."""
+class _Steps:
+    """Trains on and on from a state."""
 
-    def __init__(self, compiled: Callable, state: TrainState, batch: Any):
+    def __init__(self, compiled: Callable, state: Any, batch: Any):
         self._compiled, self._state, self._batch = compiled, state, batch
 
     def run(self) -> dict[str, jax.Array]:
@@ -118,3 +225,63 @@ def difference(result: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> f
         float(np.abs(result[name] - other[name]).max() / max(np.abs(other[name]).max(), 1e-30))
         for name in other
     )
+
+
+def pseudo_state(model: DIR) -> dict[str, np.ndarray]:
+    """Weights of the model under the released checkpoint's names."""
+    # Only shapes matter here; zeros that are never touched cost no memory.
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), variable_shapes(model))
+    names = torch_from_variables(empty, model)
+    return pseudo_state_dict({name: value.shape for name, value in names.items()})
+
+
+def pseudo_variables(model: DIR) -> dict[str, Any]:
+    """Weights of any architecture that keep the hands in view, on the device.
+
+    The same as `pseudo_state` where the released checkpoint has names for all of them, otherwise
+    freshly initialised ones with the regressors' biases of those.
+    """
+    try:
+        table(model.config)
+    except ValueError:
+        return _fresh(model)
+    return jax.device_put(variables_from_torch(pseudo_state(model), model))
+
+
+def _fresh(model: DIR) -> dict[str, Any]:
+    flat = traverse_util.flatten_dict(jax.device_get(initial_variables(model, seed=0)))
+    for path, value in flat.items():
+        if path[-2:] == ("params", "bias"):
+            sides = [f"{'.'.join(path)}.mano_{side}.bias" for side in SIDES]
+            biases = [pseudo_tensor(name, value.shape[1:], in_norm=False) for name in sides]
+            flat[path] = np.stack(biases)
+    return jax.device_put(traverse_util.unflatten_dict(flat))
+
+
+def images_and_targets(model: DIR, count: int) -> tuple[jax.Array, Targets]:
+    """Normalised images (count, 256, 256, 3) and labels, float32, on the device."""
+    images = jax.jit(normalise_images)(pseudo_images(count))
+    targets, _, _ = random_targets(model.hands, 0, count)
+    single = jax.tree.map(lambda a: a.astype(np.float32) if a.dtype.kind == "f" else a, targets)
+    return images, jax.device_put(single)
+
+
+def raw_batch(count: int) -> dict[str, jax.Array]:
+    """A batch as `input_pipeline.batches` gives it, every other photograph mirrored."""
+    generator = np.random.default_rng(0)
+    centre = np.array([[-0.06, 0.0, DISTANCE], [0.06, 0.0, DISTANCE]])
+    flip = np.arange(count) % 2 == 1
+    motion = np.tile(np.eye(3), (count, 1, 1))
+    motion[flip] = np.diag([-1, 1, 1])
+    half = IMAGE_SIZE / 2
+    numbers = {
+        "global_orient": np.asarray(matrix_from_axis_angle(generator.normal(size=(count, 2, 3)))),
+        "hand_pose": 0.4 * generator.normal(size=(count, 2, 15, 3)),
+        "betas": generator.normal(size=(count, 2, 10)),
+        "transl": centre + 0.02 * generator.normal(size=(count, 2, 3)),
+        "motion": motion,
+        "camera": np.tile([[FOCAL_PX, 0, half], [0, FOCAL_PX, half], [0, 0, 1]], (count, 1, 1)),
+    }
+    batch = {name: value.astype(np.float32) for name, value in numbers.items()}
+    batch |= {"image": pseudo_images(count), "flip": flip}
+    return jax.device_put(batch | {"hand_valid": np.ones((count, 2), bool)})

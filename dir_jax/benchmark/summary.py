@@ -22,7 +22,8 @@ from flax import traverse_util
 from dir_jax.models.config import PRESETS
 from dir_jax.models.network import DIR, create_model
 from dir_jax.models.types import IMAGE_SIZE
-from mano_jax import open_hands
+from input_pipeline.commands import command
+from mano_jax import HandPair, open_hands
 
 OTHER = "meshes and heads' inputs"
 
@@ -103,13 +104,13 @@ def summary(model: DIR) -> str:
     return "\n".join(lines)
 
 
-def parse_fields(pairs: list[str]) -> dict[str, Any]:
-    """A model's fields from texts like "stages=3".
+def network(preset: str, pairs: list[str], hands: HandPair) -> DIR:
+    """A preset's network with fields changed by texts like "stages=3".
 
     Raises:
-      ValueError: a text without "=".
+      ValueError: a text without "=", an unknown field, or a value it cannot have.
     """
-    fields = {}
+    fields: dict[str, Any] = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator:
@@ -118,10 +119,14 @@ def parse_fields(pairs: list[str]) -> dict[str, Any]:
             fields[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             fields[name] = value
-    return fields
+    try:
+        return create_model({"preset": preset, **fields}, hands)
+    except TypeError as error:
+        raise ValueError(f"--set {' '.join(pairs)}: {error}") from None
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m dir_jax.benchmark.summary", description=__doc__.splitlines()[0]
@@ -129,14 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", default="released", choices=sorted(PRESETS))
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
     arguments = parser.parse_args(argv)
-    try:
-        model = create_model(
-            {"preset": arguments.model, **parse_fields(arguments.set)}, open_hands()
-        )
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(summary(model))
+    print(summary(network(arguments.model, arguments.set, open_hands())))
     return 0
 
 

@@ -147,7 +147,7 @@ def build(checkout: str | pathlib.Path, hands: HandPair):
     Raises:
       ReferenceError: the folder lacks the code, or torch is not installed.
     """
-    folder = _usable(checkout)
+    folder = usable(checkout)
     with _imports(folder, hands), on_cpu(), contextlib.redirect_stdout(None):
         from models.dir import DIR as ReferenceNetwork
 
@@ -171,7 +171,12 @@ def own_modules(network) -> Iterator[None]:
         sys.modules.update(before)
 
 
-def _usable(checkout: str | pathlib.Path) -> pathlib.Path:
+def usable(checkout: str | pathlib.Path) -> pathlib.Path:
+    """The checkout's folder.
+
+    Raises:
+      ReferenceError: the folder lacks the code, or torch is not installed.
+    """
     folder = pathlib.Path(checkout).resolve()
     _check(folder)
     try:
@@ -189,7 +194,7 @@ def build_hand_layer(checkout: str | pathlib.Path, hands: HandPair):
     Raises:
       ReferenceError: the folder lacks the code, or torch is not installed.
     """
-    folder = _usable(checkout)
+    folder = usable(checkout)
     with _imports(folder, hands), on_cpu(), contextlib.redirect_stdout(None):
         from manopth.manolayer import ManoLayer
 

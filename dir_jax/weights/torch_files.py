@@ -13,8 +13,9 @@ import math
 import os
 import pathlib
 import pickle
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -216,11 +217,11 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return _as_arrays(state, path)
 
 
-def write_state_dict(path: str | os.PathLike, state: dict[str, np.ndarray]) -> None:
-    """Writes tensors for PyTorch, atomically.
+def write_state_dict(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
+    """Writes tensors for PyTorch, atomically: `.safetensors`, or `.pth` with the dict under `net`.
 
-    A `.safetensors` file needs nothing; a `.pth` file (as the authors': a dict with `net`) needs
-    torch.
+    Raises:
+      WeightsError: another suffix, or a dtype that PyTorch lacks.
     """
     path = pathlib.Path(path)
     if path.suffix not in SUFFIXES:
@@ -230,19 +231,34 @@ def write_state_dict(path: str | os.PathLike, state: dict[str, np.ndarray]) -> N
         if path.suffix == ".safetensors":
             from safetensors.numpy import save_file
 
-            save_file(state, temporary)
+            save_file(dict(state), temporary)
         else:
-            _save_with_torch(temporary, state)
+            _write_zip(temporary, state)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _save_with_torch(path, state):
-    try:
-        import torch
-    except ImportError:
-        raise WeightsError(
-            "writing .pth needs torch (pip install torch); a .safetensors file does not"
-        ) from None
-    torch.save({"net": {n: torch.from_numpy(a.copy()) for n, a in state.items()}}, path)
+def _write_zip(path: pathlib.Path, state: Mapping[str, np.ndarray]) -> None:
+    """What torch.save({"net": state}) writes; nothing of PyTorch is needed to name its types."""
+
+    def plain(value: Any) -> bytes:
+        return pickle.dumps(value, 2)[2:-1]  # without head and STOP
+
+    types = {np.dtype(kind): name for name, kind in _STORAGES.items() if name[:2] != "BF"}
+    empty = b"ccollections\nOrderedDict\n)R"
+    parts = [b"\x80\x02}", plain("net"), empty, b"("]
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, (name, array) in enumerate(state.items()):
+            if array.dtype not in types:
+                raise WeightsError(f"{name} has dtype {array.dtype}, which .pth files cannot hold")
+            strides = tuple(math.prod(array.shape[i + 1 :]) for i in range(array.ndim))
+            storage = [b"(", plain("storage"), f"ctorch\n{types[array.dtype]}\n".encode()]
+            storage += [plain(str(key)), plain("cpu"), plain(array.size), b"tQ"]
+            layout = [plain(0), plain(array.shape), plain(strides), plain(False), empty]
+            call = b"ctorch._utils\n_rebuild_tensor_v2\n("
+            parts += [plain(name), call, *storage, *layout, b"tR"]
+            archive.writestr(f"archive/data/{key}", array.tobytes())
+        archive.writestr("archive/data.pkl", b"".join([*parts, b"us."]))
+        archive.writestr("archive/byteorder", sys.byteorder)
+        archive.writestr("archive/version", "3\n")

@@ -17,7 +17,7 @@ import jax
 
 import dir_jax
 import mano_jax
-from dir_jax.benchmark.examples import raw_batch
+from dir_jax.benchmark.programs import raw_batch
 from dir_jax.models.config import TINY
 from dir_jax.models.network import initial_variables
 from dir_jax.training.state import (

@@ -15,7 +15,7 @@ from flax import linen as nn
 
 import dir_jax
 import mano_jax
-from dir_jax.benchmark.examples import images_and_targets
+from dir_jax.benchmark.programs import images_and_targets
 from dir_jax.models import refinement
 from dir_jax.models.config import TINY
 

@@ -1,6 +1,7 @@
-"""The benchmark: what it counts, that its variants agree, and the form of its JSON."""
+"""The benchmark: what it counts, that its variants agree, what it survives, its JSON."""
 
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,11 @@ import pytest
 
 import mano_jax
 from dir_jax.benchmark import __main__ as benchmark
-from dir_jax.benchmark import analysis, examples, hand_layers, programs, report, timing
+from dir_jax.benchmark import budgets, competitors, hands, measure, programs
+from dir_jax.benchmark.programs import VARIANTS, choose
 from dir_jax.benchmark.summary import operations
-from dir_jax.benchmark.variants import VARIANTS, choose
 from dir_jax.models.config import TINY
+from dir_jax.models.network import create_model
 from tests.dir_jax.training_fixtures import tiny_model, toy_hands
 
 
@@ -21,46 +23,49 @@ def model():
     return tiny_model(toy_hands())
 
 
-def _flags(tmp_path, *flags):
-    fields = [f"{name}={value}".replace(" ", "") for name, value in TINY.items()]
-    return ["--set", *fields, "--batch", "1", "--repeats", "2", *flags]
+TINY_FIELDS = ["--set", *(f"{name}={value}".replace(" ", "") for name, value in TINY.items())]
 
 
-def test_every_run_is_timed_in_turn():
+def test_every_run_is_timed_in_turn_and_failures_are_results():
     order = []
-    times = timing.time_in_turn(
-        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3, warm_up=1
-    )
-    assert order == ["a", "b"] * 4
+
+    def third_time_lucky():
+        order.append("c")
+        if len(order) > 5:
+            raise RuntimeError("Guard failed\non the same frame")
+
+    runs = {n: (lambda n=n: order.append(n)) for n in "ab"} | {"c": third_time_lucky}
+    times = measure.time_in_turn(runs, 3, warm_up=1, may_fail=lambda name: name == "c")
+    assert order == [*"abc", *"abc", *"ab", *"ab"]
+    assert times["c"] == "Guard failed"
     assert times["a"].runs == 3
-    assert times["a"].low <= times["a"].median <= times["a"].high
+    assert times["a"].fastest_s <= times["a"].seconds <= times["a"].slowest_s
+    with pytest.raises(RuntimeError):
+        measure.time_in_turn(runs, 3)
 
 
 def test_peak_memory_is_that_of_the_run():
     size = 300 * 2**20
-    before = timing.peak_resident_bytes(lambda: None)
+    before = measure.peak_resident_bytes(lambda: None)
     if before is None:
         pytest.skip("the system does not say how much memory a process has")
-    peak = timing.peak_resident_bytes(lambda: np.ones(size, np.uint8).sum())
+    peak = measure.peak_resident_bytes(lambda: np.ones(size, np.uint8).sum())
     assert 0.9 * size < peak - before < 1.3 * size
-    later = timing.peak_resident_bytes(lambda: None)
+    later = measure.peak_resident_bytes(lambda: None)
     assert later - before < 0.5 * size
 
 
 def test_xla_counts_a_matrix_product():
     a = jnp.ones((64, 128))
-    program = jax.jit(lambda a, b: a @ b).lower(a, a.T).compile()
-    found = analysis.analyse((program, program))
-    assert found.flops == pytest.approx(2 * 2 * 64 * 64 * 128, rel=0.01)
-    assert found.peak_bytes >= 4 * (2 * 64 * 128 + 64 * 64)
+    found = measure.xla_figures(jax.jit(lambda a, b: a @ b).lower(a, a.T).compile())
+    assert found["xla_flops"] == pytest.approx(2 * 64 * 64 * 128, rel=0.01)
+    assert found["xla_peak_bytes"] >= 4 * (2 * 64 * 128 + 64 * 64)
 
 
 def test_the_cache_settings_come_back():
     before = jax.config.jax_compilation_cache_dir
-    with analysis.fresh_cache() as folder:
+    with measure.fresh_cache() as folder:
         assert jax.config.jax_compilation_cache_dir == folder
-        cold, cached, built = analysis.compile_twice(lambda: jax.jit(jnp.sin)(1.0))
-        assert cold > 0 and cached > 0 and float(built) == pytest.approx(np.sin(1.0))
     assert jax.config.jax_compilation_cache_dir == before
 
 
@@ -72,79 +77,98 @@ def test_choosing_variants():
         choose(["fast"], "forward")
 
 
-def test_examples_have_hands_in_view(model):
-    variables = examples.pseudo_variables(model)
-    images, targets = examples.images_and_targets(model, 2)
-    assert images.shape == (2, 256, 256, 3) and targets.segmentation.shape == (2, 32, 32)
-    output = jax.jit(model.apply)(variables, images)
-    assert np.abs(np.asarray(output.stages[-1].joints_uv)).mean() < 2
-
-
-def test_architectures_without_a_checkpoint_have_hands_in_view_too(model):
-    other = tiny_model(model.hands, planes="joint", attention="light")
-    images, _ = examples.images_and_targets(other, 1)
-    output = jax.jit(other.apply)(examples.pseudo_variables(other), images)
-    joints = np.asarray(output.stages[-1].joints_uv)
-    assert 0.05 < np.abs(joints).mean() < 2
+def test_examples_have_hands_in_view_also_without_a_checkpoint(model):
+    for network in (model, tiny_model(model.hands, planes="joint", attention="light")):
+        images, targets = programs.images_and_targets(network, 2)
+        assert images.shape == (2, 256, 256, 3) and targets.segmentation.shape == (2, 32, 32)
+        output = jax.jit(network.apply)(programs.pseudo_variables(network), images)
+        assert 0.05 < np.abs(np.asarray(output.stages[-1].joints_uv)).mean() < 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n, v in VARIANTS.items() if v.tolerance is not None])
+@pytest.mark.parametrize(
+    "name", [n for n, v in VARIANTS.items() if v.tolerance is not None and "forward" in v.modes]
+)
 def test_every_variant_of_inference_agrees_in_float64(model, name):
     """Against what it stands for; training differs from inference by batch statistics only."""
-    variant = VARIANTS[name]
-    if "forward" not in variant.modes:
-        pytest.skip("a way to train")
+    variant, default = VARIANTS[name], VARIANTS["default"]
     with jax.enable_x64(True):
-        wanted = programs.with_fields(model, VARIANTS["default"])
-        if variant.against:
-            wanted = tiny_model(model.hands, **variant.against)
-        double = jax.tree.map(lambda a: a.astype(np.float64), examples.pseudo_variables(wanted))
-        plain = programs.build(wanted, double, VARIANTS["default"], "forward", 1)
-        other = programs.with_fields(wanted, variant)
+        wanted = tiny_model(model.hands, **variant.against)
+        double = jax.tree.map(lambda a: a.astype(np.float64), programs.pseudo_variables(wanted))
+        plain = programs.build(wanted, double, default, "forward", 1)
+        other = programs.variant_model(model.config, model.hands, variant)
         found = programs.build(other, double, variant, "forward", 1)
     assert programs.difference(found.result, plain.result) < 1e-9
 
 
 def test_applying_the_kernel_before_enlarging_saves_arithmetic():
-    full = sum(operations(benchmark.create_model("released", mano_jax.open_hands())).values())
+    full = sum(operations(create_model("released", mano_jax.open_hands())).values())
     assert full < 22e9
 
 
-def test_hand_layers_give_the_same_vertices_and_gradients():
-    hands = mano_jax.open_hands()
-    rows = hand_layers.compare(hands, None, [2], repeats=1)
+def test_hand_layers_give_the_same_vertices_and_gradients(monkeypatch):
+    broken = lambda *_: (_ for _ in ()).throw(ValueError("no\nsuch op"))  # noqa: E731
+    monkeypatch.setattr(hands, "manopth", lambda *_, **__: broken)
+    rows = hands.compare(mano_jax.open_hands(), "checkout", [2], repeats=1)
     assert {row["mode"] for row in rows} == {"forward", "gradient"}
     assert rows[0]["layer"] == "ours" and rows[0]["times_ours"] == 1
     for row in rows:
-        assert row["difference"] < 1e-5, row
-    assert "times ours" in report.hands_table(rows)
+        if row["layer"] == "manopth":
+            assert row["failed"] == "no"
+        else:
+            assert row["difference"] < 1e-5, row
+    text = benchmark.hands_table(rows)
+    assert "times ours" in text and "failed: no" in text
 
 
 @pytest.mark.slow
-def test_the_command_writes_the_promised_json(tmp_path, capsys):
-    file = tmp_path / "figures.json"
-    flags = _flags(tmp_path, "--variants", "stages", "--modes", "forward", "--json", str(file))
-    assert benchmark.main(flags) == 0
+def test_the_command_writes_the_promised_json_whatever_the_competitor_does(
+    tmp_path, capsys, monkeypatch
+):
+    """PyTorch forms that cannot be built, fail at once, or fail later, are rows with the reason."""
+    file, calls = tmp_path / "figures.json", []
+
+    def forms(*_):
+        def fails_later():
+            calls.append(1)
+            if len(calls) > 2:
+                raise RuntimeError("Guard failed on the same frame it was created\nmore")
+            return {}
+
+        yield "eager contiguous", ImportError("no module named mano")
+        yield "compile contiguous", lambda: 1 / 0
+        yield "compile channels_last", fails_later
+
+    monkeypatch.setattr(benchmark.checkout, "usable", lambda folder: folder)
+    monkeypatch.setattr(competitors, "prepare", forms)
+    monkeypatch.setattr(programs, "difference", lambda *_: 0.0)
+    monkeypatch.setattr(benchmark, "PRESETS", ["released"])
+    flags = ["--batch", "1", "--repeats", "2", "--modes", "forward", "--json", str(file)]
+    arguments = benchmark._parser().parse_args([*flags, "--reference", "x"])
+    tiny = types.SimpleNamespace(**{**vars(arguments), "set": TINY_FIELDS[1:]})
+    benchmark.benchmark(tiny)
     found = json.loads(file.read_text())
-    forward = found["forward"]
-    for name in ("jax_s", "jax_gflop_per_image", "jax_compile_s", "jax_compile_cached_s"):
-        assert forward[name] > 0
-    assert forward["jax_compile_cached_s"] < forward["jax_compile_s"]
-    assert found["variants"]["stages"]["forward"]["difference"] < 1e-4
-    assert "roofline" in capsys.readouterr().out
+    for name in ("jax_s", "jax_gflop_per_image", "jax_compile_s"):
+        assert found["forward"][name] > 0
+    assert found["variants"]["default"]["forward"]["runs"] == 2
+    assert found["forward"]["torch_eager_failed"] == "no module named mano"
+    assert "torch_compile_s" not in found["forward"]
+    printed = capsys.readouterr().out
+    assert "roofline" in printed and "failed: Guard failed on the same frame" in printed
+    assert "failed: division by zero" in printed
 
 
 def test_torch_entries_are_the_better_of_two_formats():
-    default = dict.fromkeys(("seconds", "compile_s", "compile_cached_s", "peak_bytes"), 1.0)
+    default = dict.fromkeys(("seconds", "compile_s", "peak_bytes"), 1.0)
     reference = {
         "eager contiguous": {"seconds": 3.0, "peak_bytes": 7},
         "eager channels_last": {"seconds": 2.0, "peak_bytes": 9},
+        "compile contiguous": {"failed": "no compiler"},
     }
     found = {"variants": {"default": default}, "reference": reference, "gflop_per_image": 21.9}
-    short = report.contract(found)
+    short = benchmark.contract(found)
     assert short["torch_eager_s"] == 2.0 and short["torch_eager_peak_bytes"] == 9
-    assert "torch_compile_s" not in short
+    assert "torch_compile_s" not in short and short["torch_compile_failed"] == "no compiler"
 
 
 @pytest.mark.parametrize(
@@ -154,11 +178,34 @@ def test_torch_entries_are_the_better_of_two_formats():
         (["--repeats", "0"], "--repeats is 0"),
         (["--batch", "0"], "--batch is"),
         (["--json", "/nowhere/at/all.json"], "there is no folder /nowhere/at"),
+        (["--gpu_report", "/nowhere/at/all"], "there is no folder /nowhere/at"),
         (["--set", "stages"], "wanted FIELD=VALUE"),
+        (["--set", "stages=abc"], "stages"),
         (["--reference", "x", "--set", "stages=1"], "--reference runs the released network"),
+        (["--reference", "/no/such/folder"], "not a checkout of the PyTorch code"),
     ],
 )
 def test_bad_input_is_one_line(flags, message, capsys):
     assert benchmark.main(flags) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.optimised
+@pytest.mark.parametrize(("name", "mode"), budgets.programs())
+def test_programs_have_not_grown(name, mode):
+    stored = json.loads(budgets.FILE.read_text())
+    if stored["jax"] != jax.__version__:
+        pytest.skip(f"the budgets are of jax {stored['jax']}")
+    found = budgets.measured(name, mode)
+    grown = budgets.grown(stored["budgets"][f"{name}/{mode}"], found)
+    assert not grown, "python -m dir_jax.benchmark --update_budgets stores new ones"
+
+
+def test_what_grew_is_named():
+    stored = dict.fromkeys(budgets.FIGURES, 1000.0)
+    assert budgets.grown(stored, dict.fromkeys(budgets.FIGURES, 1029.0)) == []
+    assert budgets.grown(stored, {**stored, "xla_fusions": 1031.0}) == [
+        "xla_fusions grew from 1,000 to 1,031"
+    ]

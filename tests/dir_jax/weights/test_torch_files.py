@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pickle
+import pickletools
 import tempfile
 import zipfile
 
@@ -57,13 +58,35 @@ def test_big_endian_storages(tmp_path):
     np.testing.assert_array_equal(read_state_dict(tmp_path / "w.pth")["a"], [0, 1, 2])
 
 
-def test_safetensors_there_and_back(tmp_path):
-    state = {"a": RNG.normal(size=(3, 4)).astype(np.float32)}
-    write_state_dict(tmp_path / "w.safetensors", state)
-    np.testing.assert_array_equal(read_state_dict(tmp_path / "w.safetensors")["a"], state["a"])
-    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_there_and_back(tmp_path, suffix):
+    state = {name: np.ascontiguousarray(value) for name, value in EVERY_TYPE.items()}
+    write_state_dict(tmp_path / f"w{suffix}", state)
+    found = read_state_dict(tmp_path / f"w{suffix}")
+    for name, value in state.items():
+        assert found[name].dtype == value.dtype
+        np.testing.assert_array_equal(found[name], value)
+    assert [p.name for p in tmp_path.iterdir()] == [f"w{suffix}"]
     with pytest.raises(WeightsError, match=r"ending in \.pth, \.pt, \.safetensors"):
         write_state_dict(tmp_path / "w.bin", state)
+
+
+def test_what_is_written_is_what_torch_writes(tmp_path):
+    """The same pickle but for what torch's pickler remembers and never reads again."""
+    state = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(7)}
+    write_state_dict(tmp_path / "ours.pth", state)
+    torch_zip.save(tmp_path / "theirs.pth", state)
+
+    def content(name):
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            files = {n: archive.read(n) for n in archive.namelist() if n != "archive/data.pkl"}
+            program = pickletools.optimize(archive.read("archive/data.pkl"))
+        names = [argument for _, argument, _ in pickletools.genops(program) if argument is not None]
+        return files, names
+
+    ours, theirs = content("ours.pth"), content("theirs.pth")
+    assert ours[0] == theirs[0]
+    assert set(ours[1]) | {"epoch"} == set(theirs[1])
 
 
 def test_what_torch_writes_is_read_and_what_is_written_torch_reads(tmp_path):

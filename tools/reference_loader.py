@@ -1,6 +1,6 @@
 """Speed of the public PyTorch code's data loader, run from a user's own checkout, unedited.
 
-Used by `dir_jax.benchmark.pipeline --reference CHECKOUT`. `write_processed` puts prepared examples
+Used by `tools.pipeline_speed --reference CHECKOUT`. `write_processed` puts prepared examples
 into the layout that code reads; run as a module, this file times its DataLoader over them, in a
 process of its own, since forked workers and other libraries' threads do not go together. Needs
 torch and scipy; packages the loader imports but does not use are replaced when missing.

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from dir_jax.benchmark.examples import images_and_targets
+from dir_jax.benchmark.programs import LEARNING_RATE, images_and_targets, pseudo_state
 from dir_jax.compare import checkout
 from dir_jax.compare.labels import random_labels
 from dir_jax.models.network import DIR
 from dir_jax.weights.table import is_unused
 from mano_jax.constants import SIDES
 
-LEARNING_RATE = 3e-4
 FORMATS = ("contiguous", "channels_last")
 
 
@@ -38,13 +37,15 @@ class Reference:
     model: DIR
 
 
-def load(folder: str, model: DIR, state: Mapping[str, np.ndarray], memory_format: str) -> Reference:
-    """Builds the reference's network with given weights.
+def load(folder: str, model: DIR, memory_format: str) -> Reference:
+    """Builds the reference's network with the weights of `programs.pseudo_state`.
 
     Raises:
-      ReferenceError: no usable checkout, or torch is not installed.
+      ReferenceError: no usable checkout, or torch is not installed. Whatever else the checkout's
+        own code raises comes as it is.
     """
     network = checkout.build(folder, model.hands)
+    state = pseudo_state(model)
     checkout.load_weights(network, {n: v for n, v in state.items() if not is_unused(n)})
     import torch
 
@@ -52,6 +53,37 @@ def load(folder: str, model: DIR, state: Mapping[str, np.ndarray], memory_format
     device = "cuda" if on_gpu else "cpu"
     network = _moved(network, device).to(memory_format=_format(memory_format))
     return Reference(network, memory_format, device, model)
+
+
+def prepare(
+    folder: str, model: DIR, mode: str, batch: int, compiled: bool
+) -> Iterator[tuple[str, Callable[[], Any] | Exception]]:
+    """Every way to run the checkout's network, or why it cannot be.
+
+    Args:
+      folder: the checkout.
+      model: ours, with the same hands.
+      mode: "forward" or "train_step".
+      batch: examples.
+      compiled: whether inference is also run through torch.compile.
+
+    Yields:
+      "eager" or "compile" with one of `FORMATS`, and a function that runs it once.
+    """
+    ways = ("eager", "compile") if compiled and mode == "forward" else ("eager",)
+    for memory_format in FORMATS:
+        try:
+            network = load(folder, model, memory_format)
+        except Exception as error:  # of somebody else's code: a row of the table, not the end
+            yield from ((f"{way} {memory_format}", error) for way in ways)
+            continue
+        for way in ways:
+            options = {"compiled": True} if way == "compile" else {}
+            try:
+                run = RUNS[mode](network, batch, **options)
+            except Exception as error:
+                run = error
+            yield f"{way} {memory_format}", run
 
 
 def _moved(network, device: str):
@@ -148,3 +180,6 @@ def train_step(reference: Reference, count: int) -> Callable[[], Any]:
         return terms
 
     return run
+
+
+RUNS = {"forward": forward, "train_step": train_step}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import itertools
 import pathlib
 import tempfile
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import mano_jax
-from dir_jax.benchmark.timing import time_in_turn
+from dir_jax.benchmark.measure import first_line, time_in_turn
 from dir_jax.compare import checkout
 from mano_jax import HandPair
 from mano_jax.constants import PARENTS
@@ -143,7 +144,7 @@ def manopth(hands: HandPair, values: Inputs, mode: str, reference: str) -> Run:
     return _torch_run(vertices, values, mode)
 
 
-def all_layers(hands: HandPair, reference: str | None) -> dict[str, Callable[..., Run]]:
+def _layers(hands: HandPair, reference: str | None) -> dict[str, Callable[..., Run]]:
     """Every layer that is installed, ours first: name to a function of inputs and mode."""
     layers: dict[str, Callable[..., Run]] = {"ours": functools.partial(ours, hands)}
     for name, build in (("body_models", body_models), ("smplx", smplx)):
@@ -161,26 +162,30 @@ def compare(
 
     Returns:
       One row for each batch size, mode and layer: `batch`, `mode`, `layer`, `seconds` (median),
-      `times_ours` and `difference` (from ours, relative to ours' largest value).
+      `times_ours` and `difference` (from ours, relative to ours' largest value); or, instead of
+      those, `failed` with the reason.
     """
     rows = []
-    for batch in batches:
-        values = inputs(batch)
-        for mode in MODES:
-            layers = all_layers(hands, reference)
-            runs = {name: build(values, mode) for name, build in layers.items()}
-            results = {name: np.asarray(run()) for name, run in runs.items()}
-            times = time_in_turn(runs, repeats, warm_up=2)
-            for name, timing in times.items():
-                apart = np.abs(results[name] - results["ours"]).max()
-                rows.append(
-                    {
-                        "batch": batch,
-                        "mode": mode,
-                        "layer": name,
-                        "seconds": timing.median,
-                        "times_ours": timing.median / times["ours"].median,
-                        "difference": float(apart / np.abs(results["ours"]).max()),
-                    }
-                )
+    for batch, mode in itertools.product(batches, MODES):
+        values, runs, results, failed = inputs(batch), {}, {}, {}
+        for name, build in _layers(hands, reference).items():
+            try:
+                runs[name] = build(values, mode)
+                results[name] = np.asarray(runs[name]())
+            except Exception as error:
+                if name == "ours":
+                    raise
+                failed[name] = first_line(error)
+                runs.pop(name, None)
+        times = time_in_turn(runs, repeats, warm_up=2)
+        for name, timing in times.items():
+            apart = np.abs(results[name] - results["ours"]).max()
+            figures = {
+                "seconds": timing.seconds,
+                "times_ours": timing.seconds / times["ours"].seconds,
+                "difference": float(apart / np.abs(results["ours"]).max()),
+            }
+            rows.append({"batch": batch, "mode": mode, "layer": name, **figures})
+        for name, reason in failed.items():
+            rows.append({"batch": batch, "mode": mode, "layer": name, "failed": reason})
     return rows

@@ -1,12 +1,13 @@
 """How long it takes until the first training step is done, from nothing and with the cache.
 
-    python -m dir_jax.benchmark.start_up REQUEST.json
+    python -m tools.start_up [--batch 2] [--model released] [--set stages=3 ...]
 
 Each measurement is a process of its own, as a user would start it.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
@@ -21,7 +22,7 @@ PHASES = ("import", "initial weights", "trace", "compile", "first step", "second
 """In order; `process` is all of them and Python's own start."""
 
 
-def measure(preset: str, fields: dict[str, Any], batch: int) -> dict[str, dict[str, float]]:
+def measure(model: str, fields: list[str], batch: int) -> dict[str, dict[str, float]]:
     """Seconds of each phase of a training step with labels made on the device.
 
     Returns:
@@ -32,7 +33,7 @@ def measure(preset: str, fields: dict[str, Any], batch: int) -> dict[str, dict[s
     """
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "request.json"
-        file.write_text(json.dumps({"model": {"preset": preset, **fields}, "batch": batch}))
+        file.write_text(json.dumps({"model": model, "set": fields, "batch": batch}))
         cache = pathlib.Path(folder) / "cache"
         return {name: _one(file, cache) for name in ("cold", "cached")}
 
@@ -41,7 +42,7 @@ def _one(file: pathlib.Path, cache: pathlib.Path) -> dict[str, float]:
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
     begin = time.perf_counter()
     result = subprocess.run(
-        [sys.executable, "-m", "dir_jax.benchmark.start_up", str(file)],
+        [sys.executable, "-m", "tools.start_up", "--request", str(file)],
         capture_output=True,
         text=True,
         env=environment,
@@ -54,13 +55,6 @@ def _one(file: pathlib.Path, cache: pathlib.Path) -> dict[str, float]:
     return json.loads(result.stdout.splitlines()[-1]) | {"process": total}
 
 
-def rows(found: dict[str, dict[str, float]]) -> list[list[str]]:
-    """Cells of a table: a line a phase."""
-    names = [*PHASES, "process"]
-    cells = [[name, *(f"{found[kind][name]:.1f}" for kind in found)] for name in names]
-    return [["start-up, seconds", *found], *cells]
-
-
 def _phases(request: dict[str, Any]) -> dict[str, float]:
     marks = [time.perf_counter()]
 
@@ -69,17 +63,18 @@ def _phases(request: dict[str, Any]) -> dict[str, float]:
 
     import jax
 
-    from dir_jax.benchmark import examples
-    from dir_jax.models.network import create_model, initial_variables
+    from dir_jax.benchmark.programs import raw_batch
+    from dir_jax.benchmark.summary import network
+    from dir_jax.models.network import initial_variables
     from dir_jax.training.state import create_train_state, make_optimizer
     from dir_jax.training.step import make_loss, make_train_step
     from mano_jax import open_hands
 
     mark()
-    model = create_model(request["model"], open_hands())
+    model = network(request["model"], request["set"], open_hands())
     optimizer = make_optimizer(lambda step: 3e-4)
     state = create_train_state(initial_variables(model, seed=0), optimizer)
-    batch = jax.block_until_ready(examples.raw_batch(request["batch"]))
+    batch = jax.block_until_ready(raw_batch(request["batch"]))
     jax.block_until_ready(state)
     mark()
     loss = make_loss(model, model.hands, "released")
@@ -96,5 +91,27 @@ def _phases(request: dict[str, Any]) -> dict[str, float]:
     return dict(zip(PHASES, spans, strict=True))
 
 
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.start_up", description=__doc__)
+    parser.add_argument("--model", default="released")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="of the model")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--request", type=pathlib.Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.request:
+        print(json.dumps(_phases(json.loads(options.request.read_text()))))
+        return 0
+    try:
+        found = measure(options.model, options.set, options.batch)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{'start-up, seconds':<18}" + "".join(f"{kind:>8}" for kind in found))
+    for name in [*PHASES, "process"]:
+        print(f"{name:<18}" + "".join(f"{found[kind][name]:8.1f}" for kind in found))
+    return 0
+
+
 if __name__ == "__main__":
-    print(json.dumps(_phases(json.loads(pathlib.Path(sys.argv[1]).read_text()))))
+    sys.exit(main())

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import mano_jax
-from dir_jax.benchmark import pipeline as benchmark
-from dir_jax.benchmark import reference_loader
 from input_pipeline.dataset_writer import write_dataset
 from mano_jax.unpickle import NUMPY_ONLY, restricted_load
 from tests.input_pipeline.examples import random_record
+from tools import pipeline_speed as benchmark
+from tools import reference_loader
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """How fast training examples are made, where the time goes, and beside the PyTorch code's loader.
 
-    python -m dir_jax.benchmark.pipeline --data DATA [--reference CHECKOUT] [--json FILE]
+    python -m tools.pipeline_speed --data DATA [--reference CHECKOUT] [--json FILE]
 
 Run it on an otherwise idle machine. The reference does per example what its training set does:
 three JPEGs decoded, two hands posed on the CPU, three images warped, colour and noise. Ours leaves
@@ -120,9 +120,9 @@ def time_reference(
       BenchmarkError: the checkout is not one, torch is missing, or its loader failed.
     """
     import mano_jax
-    from dir_jax.benchmark import reference_loader
     from input_pipeline import dataset
     from input_pipeline.records import deserialize
+    from tools import reference_loader
 
     if not (checkout / "dataset" / "interhand.py").is_file():
         raise BenchmarkError(
@@ -135,7 +135,7 @@ def time_reference(
         reference_loader.write_processed(pathlib.Path(folder), records, mano_jax.open_hands())
         options = {"batch_size": batch_size, "batches": batches, "workers": workers}
         options |= {"reference": checkout, "folder": folder}
-        command = [sys.executable, "-m", "dir_jax.benchmark.reference_loader"]
+        command = [sys.executable, "-m", "tools.reference_loader"]
         command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -170,7 +170,7 @@ def _report(result: dict) -> None:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m dir_jax.benchmark.pipeline", description="Measures the training pipeline."
+        prog="python -m tools.pipeline_speed", description="Measures the training pipeline."
     )
     add = parser.add_argument
     add("--data", required=True, help="folder written by input_pipeline.prepare --output")

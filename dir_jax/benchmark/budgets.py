@@ -1,0 +1,78 @@
+"""XLA's own figures of the network's programs, stored: a slower program is noticed on any machine.
+
+Nothing is run or timed, so nothing can flake: of a tiny network, the default and every variant are
+compiled, and XLA's counts compared with those in tests/golden/budgets.json. The test of them fails
+when one grew by more than 3 %; `python -m dir_jax.benchmark --update_budgets` stores new ones. They
+hold for one version of jax, whose compiler makes them.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterator
+
+import jax
+
+from dir_jax.benchmark.measure import progress, xla_figures
+from dir_jax.benchmark.programs import (
+    VARIANTS,
+    compile_program,
+    pseudo_variables,
+    variant_model,
+)
+from dir_jax.models.config import TINY
+from input_pipeline.files import write_json
+from mano_jax import open_hands
+
+FILE = pathlib.Path(__file__).parents[2] / "tests" / "golden" / "budgets.json"
+FIGURES = ("xla_flops", "xla_bytes", "xla_temporary_bytes", "xla_fusions")
+GROWTH = 0.03
+SMALL = {**TINY, "stages": 1, "graph_layers": 1, "transformer_blocks": 1}
+"""Every part of the network once: quick to compile."""
+
+
+def programs() -> Iterator[tuple[str, str]]:
+    """(variant, mode) of what has a budget: inference where it makes sense, else training."""
+    yield "default", "train_step"
+    for name, variant in VARIANTS.items():
+        yield name, variant.modes[0]
+
+
+def measured(name: str, mode: str) -> dict[str, float]:
+    """XLA's figures of one variant of the tiny network, by `FIGURES`."""
+    model = variant_model({"preset": "released", **SMALL}, open_hands(), VARIANTS[name])
+    compiled, _ = compile_program(model, pseudo_variables(model), VARIANTS[name], mode, 2)
+    found = xla_figures(compiled)
+    return {figure: found[figure] for figure in FIGURES}
+
+
+def grown(stored: dict[str, float], found: dict[str, float]) -> list[str]:
+    """One line for each figure that is more than 3 % larger than its budget."""
+    return [
+        f"{figure} grew from {stored[figure]:,.0f} to {found[figure]:,.0f}"
+        for figure in FIGURES
+        if found[figure] > stored[figure] * (1 + GROWTH)
+    ]
+
+
+def update() -> int:
+    """Measures all budgets anew and stores them; returns the exit status.
+
+    Raises:
+      ValueError: this is an installed package, without its tests.
+    """
+    if not FILE.parent.is_dir():
+        raise ValueError(f"{FILE.parent} is missing; budgets belong to a checkout of the source")
+    before = json.loads(FILE.read_text())["budgets"] if FILE.is_file() else {}
+    budgets: dict[str, dict[str, float]] = {}
+    for name, mode in programs():
+        progress(f"compiling {name}, {mode}")
+        key = f"{name}/{mode}"
+        budgets[key] = measured(name, mode)
+        progress("")
+        for line in grown(before.get(key, budgets[key]), budgets[key]):
+            print(f"{key}: {line}")
+    write_json(FILE, {"jax": jax.__version__, "budgets": budgets})
+    print(f"{len(budgets)} budgets: {FILE}")
+    return 0
