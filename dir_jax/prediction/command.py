@@ -111,7 +111,7 @@ class Run:
         self.output = arguments.output
         self.kinds = list(dict.fromkeys([*arguments.write, *["html"] * arguments.html]))
         self.smooth = arguments.smooth
-        self.done = self.frames = self.failed = self.status = 0
+        self.photo_count = self.video_count = self.frames = self.failed = self.status = 0
 
     @contextlib.contextmanager
     def item(self) -> Iterator[None]:
@@ -139,7 +139,7 @@ class Run:
                         )
                     with self.clock("drawing and writing"):
                         paths = write_result(self.output, source.stem, result, self.kinds)
-                    self.done += 1
+                    self.photo_count += 1
                     self.say(f"{source.path}: {_found(photo)} -> {paths[0]}")
 
     def _open(self, sources: Sequence[Source]) -> Iterator[tuple[Source, Photo]]:
@@ -166,14 +166,15 @@ class Run:
                 smooth=self.smooth,
                 clock=self.clock,
             )
-            self.done += 1
+            self.video_count += 1
             self.frames += written.frames
             found = f"hands in {written.with_hands} of {written.frames} frames"
             self.say(f"{source.path}: {found} -> {written.paths[0]}")
 
     def say(self, line: str) -> None:
         """One line for what is done."""
-        print(f"[{self.done + self.failed}/{self.total}] {line}", flush=True)
+        number = self.photo_count + self.video_count + self.failed
+        print(f"[{number}/{self.total}] {line}", flush=True)
 
 
 def _found(photo: Photo) -> str:
@@ -239,9 +240,14 @@ def _timing(run: Run, looked_at: int, total: float) -> str:
         f"{name} {1000 * seconds[name] / max(looked_at, 1):.0f} ms"
         for name in ("reading", "finding hands", "network", "drawing and writing")
     )
-    frames = f" and {run.frames} frames of videos" if run.frames else ""
+    done = []
+    if run.photo_count or not run.video_count:
+        done.append(f"{run.photo_count} photo{'s' * (run.photo_count != 1)}")
+    if run.video_count:
+        videos = f"{run.video_count} video{'s' * (run.video_count != 1)}"
+        done.append(f"{videos} ({run.frames} frames)")
     return (
-        f"{run.done} photos or videos{frames} in {total:.1f} s: "
+        f"{' and '.join(done)} in {total:.1f} s: "
         f"loading {seconds['loading']:.1f} s, compiling {seconds['compiling']:.1f} s; "
         f"per image {each}"
     )

@@ -167,7 +167,7 @@ def test_command_on_photos_of_all_kinds(checkpoint, tmp_path, capsys):
         assert captured.err.count("error: ") == 3  # two photos and the sum of them
         assert "moving.gif: GIF is not read" in captured.err and "broken.jpg" in captured.err
         assert "Hand model: open hand (" in captured.out and OPEN_HAND_NOTE not in captured.out
-        assert "\n3 photos or videos in" in captured.out
+        assert "\n3 photos in" in captured.out
         assert "compiling" in captured.out and "per image reading" in captured.out
         assert {name: (tmp_path / name).read_bytes() for name in inputs} == own
         stems = ("hand", "a/hand", ("long" * 60)[:180])
@@ -207,7 +207,7 @@ def test_command_on_a_folder_with_a_detector(checkpoint, tmp_path, capsys, monke
         assert part in captured.err
     assert "b/1.png: 2 hands found (confidence 0.88 and 0.88) -> " in captured.out
     assert "one.png: 1 hand found (confidence 0.88); two are drawn" in captured.out
-    assert "3 photos or videos and 3 frames of videos in" in captured.out
+    assert "\n2 photos and 1 video (3 frames) in" in captured.out
     out = tmp_path / "out"
     content = json.loads((out / "b" / "1.hands.json").read_text())
     assert content["box"] == [20, 20, 100, 60] and content["confidence"] == [0.875, 0.875]
