@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dir_jax.models.network import create_model
     from dir_jax.models.types import Output, Stage, Targets
     from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
+    from dir_jax.weights.loading import load_weights
 
 __version__ = "0.2.0"
 
@@ -22,6 +23,7 @@ _HOMES = {
     "Stage": "dir_jax.models.types",
     "Targets": "dir_jax.models.types",
     "create_model": "dir_jax.models.network",
+    "load_weights": "dir_jax.weights.loading",
     "loss_terms": "dir_jax.losses.terms",
     "torch_from_variables": "dir_jax.weights.conversion",
     "variables_from_torch": "dir_jax.weights.conversion",
@@ -32,6 +34,7 @@ __all__ = [
     "Stage",
     "Targets",
     "create_model",
+    "load_weights",
     "loss_terms",
     "torch_from_variables",
     "variables_from_torch",

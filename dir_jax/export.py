@@ -22,7 +22,7 @@ from flax import traverse_util
 from dir_jax.models.forward import normalise_images
 from dir_jax.models.network import DIR
 from dir_jax.models.types import IMAGE_SIZE, LENGTH_SCALE
-from dir_jax.weights.arguments import add_model_arguments, load_named_model
+from dir_jax.weights.loading import add_model_arguments, load_named_model
 from input_pipeline.files import whole_file, write_bytes
 
 PLATFORMS = ("cpu", "cuda")

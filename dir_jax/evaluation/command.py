@@ -19,7 +19,7 @@ from dir_jax.evaluation.predictions import __doc__ as predictions_format
 from dir_jax.evaluation.runner import write_evaluation
 from dir_jax.evaluation.sources import evaluate_model, evaluate_predictions
 from dir_jax.evaluation.tables import all_tables
-from dir_jax.weights.arguments import add_model_arguments
+from dir_jax.weights.loading import add_model_arguments
 from dir_jax.weights.workdir import EVALUATION_FILE
 
 

@@ -16,8 +16,7 @@ from dir_jax.evaluation.labels import MeanHand, mean_hand
 from dir_jax.evaluation.predictions import PredictionTable, read_predictions, score_predictions
 from dir_jax.evaluation.runner import evaluate
 from dir_jax.evaluation.samples import Samples
-from dir_jax.weights.arguments import load_named_model
-from dir_jax.weights.loading import Loaded, load_hands
+from dir_jax.weights.loading import Loaded, load_hands, load_named_model
 from dir_jax.weights.workdir import DATA_FOLDER
 from mano_jax import HandPair
 

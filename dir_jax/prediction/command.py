@@ -18,7 +18,7 @@ from dir_jax.prediction.outputs import FORMATS, USUAL, write_result
 from dir_jax.prediction.photos import Photo, PhotoError, read_image
 from dir_jax.prediction.predictor import Clock, Predictor, batched
 from dir_jax.prediction.video import write_video
-from dir_jax.weights.arguments import add_model_arguments, keep_compiled, load_named_model
+from dir_jax.weights.loading import add_model_arguments, keep_compiled, load_named_model
 from input_pipeline.commands import FAILED, command, report, status_of
 
 

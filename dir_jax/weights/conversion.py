@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from flax import traverse_util
 
@@ -15,44 +14,6 @@ from dir_jax.weights.torch_files import WeightsError, read_state_dict
 
 SHOWN = 12
 """Names listed in an error before the rest is only counted."""
-
-
-def _flat_shapes(model: DIR) -> dict[str, jax.ShapeDtypeStruct]:
-    return traverse_util.flatten_dict(variable_shapes(model), sep="/")
-
-
-def _raise_if(problems: list[str], what: str) -> None:
-    if problems:
-        rest = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise WeightsError(f"{what}: " + "; ".join(problems[:SHOWN]) + rest)
-
-
-def _fill(entries: list[Entry], state: Mapping[str, np.ndarray], shapes) -> dict[str, np.ndarray]:
-    """Flat variables from the entries' sources, every shape checked."""
-    values, problems = {}, []
-    for entry in entries:
-        missing = [name for name in entry.sources if name not in state]
-        if missing:
-            problems += [f"{name} is missing" for name in missing]
-            continue
-        arrays = [np.asarray(state[name]) for name in entry.sources]
-        wanted = DIMENSIONS.get(entry.layout)
-        if wanted is not None and any(a.ndim != wanted for a in arrays):
-            problems.append(f"{entry.sources[0]} has shape {arrays[0].shape}")
-            continue
-        if len({a.shape for a in arrays}) > 1:
-            got = " and ".join(str(a.shape) for a in arrays)
-            problems.append(f"{' and '.join(entry.sources)} have shapes {got}")
-            continue
-        value = entry.to_flax(arrays)
-        if value.shape != shapes[entry.path].shape:
-            wanted_shape = entry.to_torch(np.zeros(shapes[entry.path].shape, np.int8))[0].shape
-            got = arrays[0].shape
-            problems.append(f"{entry.sources[0]} has shape {got}, wanted {wanted_shape}")
-            continue
-        values[entry.path] = value
-    _raise_if(problems, "the weights do not fit the model")
-    return values
 
 
 def variables_from_torch(state_dict: Mapping[str, Any], model: DIR) -> dict[str, Any]:
@@ -76,17 +37,6 @@ def variables_from_torch(state_dict: Mapping[str, Any], model: DIR) -> dict[str,
     return traverse_util.unflatten_dict(_fill(entries, state_dict, shapes), sep="/")
 
 
-def _checked_table(model: DIR):
-    """The table, after proof that it fills every variable once and takes every source once."""
-    entries, shapes = table(model.config), _flat_shapes(model)
-    paths = [entry.path for entry in entries]
-    sources = [name for entry in entries for name in entry.sources]
-    if len(set(sources)) != len(sources) or sorted(paths) != sorted(shapes):
-        difference = sorted(set(paths) ^ set(shapes))
-        raise AssertionError(f"conversion table and model disagree on {difference[:SHOWN]}")
-    return entries, shapes
-
-
 def torch_from_variables(variables: Mapping[str, Any], model: DIR) -> dict[str, np.ndarray]:
     """The released code's state dict from Flax variables; the inverse of `variables_from_torch`.
 
@@ -97,15 +47,7 @@ def torch_from_variables(variables: Mapping[str, Any], model: DIR) -> dict[str, 
       WeightsError: variables that are missing, left over or of another shape.
     """
     entries, shapes = _checked_table(model)
-    flat = traverse_util.flatten_dict(dict(variables), sep="/")
-    problems = [f"{path} is missing" for path in shapes if path not in flat]
-    problems += [f"{path} is not part of the model" for path in flat if path not in shapes]
-    problems += [
-        f"{path} has shape {np.shape(flat[path])}, wanted {shape.shape}"
-        for path, shape in shapes.items()
-        if path in flat and np.shape(flat[path]) != shape.shape
-    ]
-    _raise_if(problems, "the variables do not fit the model")
+    flat = fitting(traverse_util.flatten_dict(dict(variables), sep="/"), shapes)
     state = {}
     for entry in entries:
         value = np.asarray(flat[entry.path])
@@ -124,8 +66,74 @@ def load_imagenet_encoder(path: str, variables: Mapping[str, Any], model: DIR) -
     Raises:
       WeightsError: unreadable file, or tensors that are missing or of another shape.
     """
+    if model.config.encoder != "resnet50":
+        raise WeightsError(f"{path} is for the encoder resnet50, not {model.config.encoder!r}")
     state = read_state_dict(path)
     values = _fill(list(encoder_entries(model.config, "")), state, _flat_shapes(model))
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     flat |= {name: np.asarray(value, np.float32) for name, value in values.items()}
     return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def fitting(flat: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat variables, after proof that they are a model's.
+
+    Args:
+      flat: slash-separated name to array.
+      shapes: likewise to shape, of the model.
+
+    Raises:
+      WeightsError: variables that are missing, left over or of another shape.
+    """
+    problems = [f"{path} is missing" for path in shapes if path not in flat]
+    problems += [f"{path} is not part of the model" for path in flat if path not in shapes]
+    problems += [
+        f"{path} has shape {np.shape(flat[path])}, wanted {shape.shape}"
+        for path, shape in shapes.items()
+        if path in flat and np.shape(flat[path]) != shape.shape
+    ]
+    _raise_if(problems, "the variables do not fit the model")
+    return dict(flat)
+
+
+def _flat_shapes(model: DIR) -> dict[str, Any]:
+    return traverse_util.flatten_dict(variable_shapes(model), sep="/")
+
+
+def _raise_if(problems: list[str], what: str) -> None:
+    if problems:
+        rest = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise WeightsError(f"{what}: " + "; ".join(problems[:SHOWN]) + rest)
+
+
+def _checked_table(model: DIR):
+    """The table, after proof that it fills every variable once and takes every source once."""
+    entries, shapes = table(model.config), _flat_shapes(model)
+    paths = [entry.path for entry in entries]
+    sources = [name for entry in entries for name in entry.sources]
+    if len(set(sources)) != len(sources) or sorted(paths) != sorted(shapes):
+        difference = sorted(set(paths) ^ set(shapes))
+        raise AssertionError(f"conversion table and model disagree on {difference[:SHOWN]}")
+    return entries, shapes
+
+
+def _fill(entries: list[Entry], state: Mapping[str, np.ndarray], shapes) -> dict[str, np.ndarray]:
+    """Flat variables from the entries' sources, every shape checked."""
+    values, problems = {}, []
+    for entry in entries:
+        missing = [name for name in entry.sources if name not in state]
+        problems += [f"{name} is missing" for name in missing]
+        if missing:
+            continue
+        arrays = [np.asarray(state[name]) for name in entry.sources]
+        got = " and ".join(str(shape) for shape in dict.fromkeys(a.shape for a in arrays))
+        wanted = entry.to_torch(np.zeros(shapes[entry.path].shape, np.int8))[0].shape
+        dimensions = DIMENSIONS.get(entry.layout, len(wanted))
+        fits = all(a.shape == arrays[0].shape and a.ndim == dimensions for a in arrays)
+        value = entry.to_flax(arrays) if fits else None
+        if fits and value.shape == shapes[entry.path].shape:
+            values[entry.path] = value
+        else:
+            problems.append(f"{' and '.join(entry.sources)} has shape {got}, wanted {wanted}")
+    _raise_if(problems, "the weights do not fit the model")
+    return values

@@ -217,8 +217,14 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return _as_arrays(state, path)
 
 
-def write_state_dict(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
+def write_state_dict(
+    path: str | os.PathLike,
+    state: Mapping[str, np.ndarray],
+    meta: Mapping[str, str] | None = None,
+) -> None:
     """Writes tensors for PyTorch, atomically: `.safetensors`, or `.pth` with the dict under `net`.
+
+    Only a `.safetensors` file has a place for `meta`.
 
     Raises:
       WeightsError: another suffix, or a dtype that PyTorch lacks.
@@ -231,7 +237,7 @@ def write_state_dict(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -
         if path.suffix == ".safetensors":
             from safetensors.numpy import save_file
 
-            save_file(dict(state), temporary)
+            save_file(dict(state), temporary, dict(meta or {}))
         else:
             _write_zip(temporary, state)
         os.replace(temporary, path)

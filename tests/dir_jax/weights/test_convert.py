@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import dir_jax
 from dir_jax import convert
 from dir_jax.models.config import TINY
 from dir_jax.models.network import variable_shapes
+from dir_jax.weights import loading
 from dir_jax.weights.conversion import load_imagenet_encoder
 from dir_jax.weights.table import UNUSED, encoder_entries, is_unused, table
 from dir_jax.weights.torch_files import WeightsError, read_state_dict
@@ -131,3 +134,40 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_one_file_holds_weights_and_config(tmp_path, model, variables):
+    path = tmp_path / "own.safetensors"
+    config = dataclasses.asdict(model.config)
+    loading.save_weights(path, variables, config, hands="open hand")
+    found, fields = dir_jax.load_weights(path)
+    assert dir_jax.create_model(fields, model.hands).config == model.config
+    _assert_same(found, variables)
+    loading.save_weights(path, variables, config, np.float16)
+    rounded = jax.tree.map(lambda a: a.astype(np.float16).astype(np.float32), variables)
+    loaded = loading.load_model(weights=str(path), hands=model.hands)
+    _assert_same(loaded.variables, rounded)
+    assert loaded.model.config == model.config
+
+
+def test_weights_are_shipped_by_name(tmp_path, monkeypatch, model, variables):
+    monkeypatch.setattr(loading, "SHIPPED", tmp_path)
+    loading.save_weights(tmp_path / "tiny.safetensors", variables, {**TINY, "preset": "released"})
+    found, _ = dir_jax.load_weights("tiny")
+    _assert_same(found, variables)
+    for name in ("tinny", "../tiny"):
+        with pytest.raises(WeightsError, match=r"no such file or folder.*shipped weights: tiny"):
+            dir_jax.load_weights(name)
+
+
+def test_files_of_weights_are_checked(tmp_path, model, variables):
+    path = tmp_path / "own.safetensors"
+    loading.save_weights(path, variables, {**TINY, "stages": 1})
+    with pytest.raises(WeightsError, match=r"fusion2/\S+ is missing"):
+        dir_jax.load_weights(path)
+    loading.save_weights(path, variables, {**TINY, "graph": "this:Graph"})
+    with pytest.raises(WeightsError, match="needs the part 'this:Graph'; import this first"):
+        dir_jax.load_weights(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        dir_jax.load_weights(path)
