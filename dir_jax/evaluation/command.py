@@ -17,10 +17,11 @@ import jax
 from configs.arguments import read_recipe, split_recipe_arguments
 from dir_jax.evaluation.predictions import __doc__ as predictions_format
 from dir_jax.evaluation.runner import write_evaluation
-from dir_jax.evaluation.sources import evaluate_model, evaluate_predictions
+from dir_jax.evaluation.sources import Evaluated, evaluate_model, evaluate_predictions
 from dir_jax.evaluation.tables import all_tables
 from dir_jax.weights.loading import add_model_arguments
 from dir_jax.weights.workdir import EVALUATION_FILE
+from input_pipeline.commands import one_line
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,17 +105,28 @@ def run(arguments: argparse.Namespace, recipe: Mapping[str, Any]) -> None:
     results = {name: evaluated.result for name, evaluated in found.items()}
     content = next(iter(results.values())) if len(results) == 1 else {"predictions": results}
     write_evaluation(output, content)
-    report = ""
-    if not arguments.no_report:
-        from dir_jax.evaluation.page import write_report  # plotly is not needed for figures alone
-
-        page = pathlib.Path(arguments.report or output.with_suffix(".html"))
-        write_report(page, found)
-        report = f", to look at in {page}"
+    page = _write_page(arguments, output, found)
     print(f"\n{all_tables(results)}\n")
     samples = sum(result["samples"] for result in results.values())
     seconds = time.perf_counter() - begin
-    print(f"{samples} samples in {seconds:.1f} s; all figures in {output}{report}")
+    print(f"{samples} samples in {seconds:.1f} s; all figures in {output}{page}")
+
+
+def _write_page(
+    arguments: argparse.Namespace, output: pathlib.Path, found: Mapping[str, Evaluated]
+) -> str:
+    """Writes the page if wanted; returns what the last line says of it."""
+    if arguments.no_report:
+        return ""
+    try:
+        from dir_jax.evaluation.page import write_report
+    except ModuleNotFoundError as error:
+        if arguments.report:
+            raise
+        return f"; no page to look at: {one_line(error)}"
+    page = pathlib.Path(arguments.report or output.with_suffix(".html"))
+    write_report(page, found)
+    return f", to look at in {page}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,7 +12,13 @@ import numpy as np
 from dir_jax.evaluation.labels import label_arrays
 from dir_jax.evaluation.metrics import METRICS, measure
 from dir_jax.evaluation.predictions import PredictionTable
-from dir_jax.evaluation.protocols import MAIN_PROTOCOL, WRIST, Hands, measured_hands
+from dir_jax.evaluation.protocols import (
+    MAIN_PROTOCOL,
+    WRIST,
+    Hands,
+    hands_in_one_space,
+    measured_hands,
+)
 from dir_jax.evaluation.runner import predicted_hands
 from dir_jax.evaluation.samples import Samples, identity_row
 from dir_jax.losses.targets import pose_batch
@@ -32,79 +38,56 @@ class Shown(NamedTuple):
     """One of the samples that the page shows.
 
     Attributes:
+      index: its number.
       name: who it is.
-      groups: of `GROUPS` that it belongs to.
+      group: of `GROUPS`.
       numbers: what was measured of it, by heading; NaN where nothing was.
       example: its pictures and meshes.
-      stage_errors: the first metric of every stage; none where predictions have no stages.
-      note: a remark on the sample.
+      stage_errors: the first metric after every stage; none where predictions have no stages.
+      note: a remark on it.
     """
 
+    index: int
     name: str
-    groups: Sequence[str]
+    group: str
     numbers: Mapping[str, float]
-    example: Example
+    example: Example | None = None
     stage_errors: Sequence[float] = ()
     note: str = ""
 
 
-def chosen_samples(indices: np.ndarray, errors: np.ndarray, count: int) -> dict[str, list[int]]:
-    """Numbers of the best, middle and worst samples.
+def chosen_samples(indices: np.ndarray, errors: np.ndarray, count: int) -> dict[int, str]:
+    """The best, middle and worst samples.
 
     Args:
       indices: (N,) numbers of the samples.
       errors: (N,) their errors; NaN is left out.
-      count: samples of each kind.
+      count: samples of each kind; one that is of several kinds counts as the first of `GROUPS`.
 
     Returns:
-      At most `count` numbers by group, smaller errors first, but the worst sample of all first.
+      The group of each chosen number; smaller errors first, but the worst sample of all first.
     """
     known = np.isfinite(errors)
     order = indices[known][np.argsort(errors[known], kind="stable")].tolist()
     count = min(count, len(order))
     start = (len(order) - count) // 2
     places = (order[:count], order[start : start + count], order[::-1][:count])
-    return dict(zip(GROUPS, places, strict=True))
+    groups: dict[int, str] = {}
+    for group, chosen in zip(GROUPS, places, strict=True):
+        groups |= {index: group for index in chosen if index not in groups}
+    return groups
 
 
-class Choice:
-    """Which samples a page shows, and what the evaluation has measured of them.
-
-    Args:
-      samples: of the evaluation.
-      count: samples of each kind: best, median, worst.
-      identities: names by sample index, or None.
-    """
-
-    def __init__(self, samples: Samples, count: int, identities: Sequence[Any] | None):
-        all_indices, self._numbers = samples.listed()
-        self._identities = identities
-        self._row = {index: row for row, index in enumerate(all_indices.tolist())}
-        self._groups: dict[int, list[str]] = {}
-        for group, chosen in chosen_samples(*samples.ranking(), count).items():
-            for index in chosen:
-                self._groups.setdefault(index, []).append(group)
-        self.indices = list(self._groups)
-
-    def shown(self, examples: Sequence[Example], stage_errors: np.ndarray | None) -> list[Shown]:
-        """Puts together what the page shows of the chosen samples.
-
-        Args:
-          examples: of `indices`, in their order.
-          stage_errors: (n, T), or None.
-        """
-        found = []
-        for place, (index, example) in enumerate(zip(self.indices, examples, strict=True)):
-            row = self._row[index]
-            numbers = {name: float(column[row]) for name, column in self._numbers.items()}
-            stages = () if stage_errors is None else stage_errors[place].tolist()
-            found.append(Shown(self._name(index), self._groups[index], numbers, example, stages))
-        return found
-
-    def _name(self, index: int) -> str:
-        if self._identities is None:
-            return f"{index}"
-        return f"{index}: {identity_row(self._identities[index])[0]}"
+def _chosen(samples: Samples, count: int, identities: Sequence[Any] | None) -> list[Shown]:
+    """The chosen samples of an evaluation with what was measured of them."""
+    indices, numbers = samples.listed()
+    found = []
+    for index, group in chosen_samples(*samples.ranking(), count).items():
+        row = int(np.flatnonzero(indices == index)[0])
+        name = "" if identities is None else f": {identity_row(identities[index])[0]}"
+        measured = {heading: float(column[row]) for heading, column in numbers.items()}
+        found.append(Shown(index, f"{index}{name}", group, measured))
+    return found
 
 
 def read_examples(
@@ -153,35 +136,41 @@ def examples_of(
 
 
 def model_samples(
-    choice: Choice,
+    samples: Samples,
+    count: int,
+    identities: Sequence[Any],
     loaded: Loaded,
-    data_dir: str | os.PathLike,
-    split: str,
-    config: str = "interacting",
-    batch_size: int = 8,
+    data: tuple[str | os.PathLike, str, str],
+    batch_size: int,
 ) -> list[Shown]:
-    """Runs a model once more on the chosen samples.
+    """Runs a model once more, on the samples that the page shows.
 
     Args:
-      choice: which; none at all is fine.
+      samples: of the evaluation.
+      count: samples of each group.
+      identities: names by sample index.
       loaded: the model.
-      data_dir: prepared data.
-      split: of the samples.
-      config: configuration of the data.
+      data: folder, split and configuration of the prepared data.
       batch_size: images at a time; that of the evaluation is compiled already.
     """
-    if not choice.indices:
+    shown = _chosen(samples, count, identities)
+    if not shown:
         return []
-    batch = read_examples(data_dir, split, choice.indices, config)
+    folder, split, config = data
+    batch = read_examples(folder, split, [one.index for one in shown], config)
     stages = estimate_all(loaded.model, loaded.variables, batch["image"], batch_size)
-    examples = examples_of(batch, stages, loaded.hands, len(choice.indices))
-    return choice.shown(examples, _stage_errors(batch, stages, loaded.hands))
+    examples = examples_of(batch, stages, loaded.hands, len(shown))
+    errors = _stage_errors(batch, stages, loaded.hands).tolist()
+    return [
+        one._replace(example=example, stage_errors=row)
+        for one, example, row in zip(shown, examples, errors, strict=True)
+    ]
 
 
 def _stage_errors(batch: dict[str, np.ndarray], stages, hands: HandPair) -> np.ndarray:
     """The first metric (n, stages) of every sample, mean over the hands that count."""
     truth = measured_hands(hands, pose_batch(batch, hands).vertices)
-    valid = np.asarray(batch["hand_valid"], bool)
+    valid = batch["hand_valid"]
     errors = []
     for stage in stages:
         found = measure(hands, predicted_hands(hands, stage), truth, None, (MAIN_PROTOCOL,))
@@ -191,21 +180,24 @@ def _stage_errors(batch: dict[str, np.ndarray], stages, hands: HandPair) -> np.n
     return np.stack(errors, axis=1)
 
 
-def table_samples(choice: Choice, table: PredictionTable, hands: HandPair) -> list[Shown]:
+def table_samples(
+    samples: Samples, count: int, table: PredictionTable, hands: HandPair
+) -> list[Shown]:
     """Samples of anyone's predictions, as meshes, or as skeletons where there are none.
 
     Args:
-      choice: which; none at all is fine.
+      samples: of the evaluation.
+      count: samples of each group.
       table: the predictions.
       hands: hand models of the meshes.
     """
-    if not choice.indices:
+    shown = _chosen(samples, count, table.sample_ids)
+    if not shown:
         return []
-    meshes = table.has_meshes
-    batch = table.take(np.asarray(choice.indices))
+    batch = table.take(np.array([one.index for one in shown]))
     with jax.enable_x64(True):
         prediction, truth = jax.tree.map(np.asarray, table.hands(hands, batch))
-    valid = batch.get("hand_valid", np.ones((len(choice.indices), 2))).astype(bool)
+    valid = batch.get("hand_valid", np.ones((len(shown), 2))).astype(bool)
     wrists = truth.joints_xyz[:, :, WRIST]
     truth = truth.replace(offset=wrists[:, 1] - wrists[:, 0])
     note = ""
@@ -213,20 +205,24 @@ def table_samples(choice: Choice, table: PredictionTable, hands: HandPair) -> li
         prediction = prediction.replace(offset=truth.offset)
         note = "No offset came with the prediction: its hands are as far apart as the true ones."
     shapes = [_in_one_space(both, valid) for both in (truth, prediction)]
-    points_px: list[Any] = [[None] * len(valid)] * 2
+    points_px: list[Any] = [[None] * len(shown)] * 2
     if "camera" in batch:
         origin = np.where(valid[:, :1], wrists[:, 0], wrists[:, 1])[:, None, None]
         points_px = [
             [project(*pair) for pair in zip(batch["camera"], origin + shape, strict=True)]
             for shape in shapes
         ]
-    faces = [hands[side].faces for side in SIDES] if meshes else [SKELETON_FACES] * 2
+    faces = [hands[side].faces if table.has_meshes else SKELETON_FACES for side in SIDES]
     ground = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), PAPER, np.uint8)
-    examples = [
-        Example(ground, faces, true, true_px, found[None], None if px is None else px[None])
-        for true, found, true_px, px in zip(*shapes, *points_px, strict=True)
+    return [
+        one._replace(
+            example=Example(
+                ground, faces, true, true_px, found[None], px if px is None else px[None]
+            ),
+            note=note,
+        )
+        for one, true, found, true_px, px in zip(shown, *shapes, *points_px, strict=True)
     ]
-    return [one._replace(note=note) for one in choice.shown(examples, None)]
 
 
 def _in_one_space(hands: Hands, valid: np.ndarray) -> np.ndarray:
@@ -236,8 +232,7 @@ def _in_one_space(hands: Hands, valid: np.ndarray) -> np.ndarray:
     the origin.
     """
     points = hands.vertices_xyz
-    if points is None:
-        points = skeleton_mesh(hands.joints_xyz)
+    points = skeleton_mesh(hands.joints_xyz) if points is None else points
     offset = np.where(valid.all(-1, keepdims=True), hands.offset, 0.0)
-    place = np.stack([np.zeros_like(offset), offset], axis=1) - hands.joints_xyz[:, :, WRIST]
-    return np.where(valid[..., None, None], points + place[:, :, None], np.nan)
+    placed = hands_in_one_space(hands.replace(vertices_xyz=points, offset=offset))
+    return np.where(valid[..., None, None], placed, np.nan)

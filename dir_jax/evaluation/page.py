@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -57,6 +58,7 @@ def write_report(path: str | os.PathLike, found: Mapping[str, Evaluated]) -> Non
       OSError: it cannot be written.
     """
     results = {name: evaluated.result for name, evaluated in found.items()}
+    others = [name for name in PROTOCOLS if name != MAIN_PROTOCOL]
     shown = {name: samples for name, one in found.items() if (samples := one.shown())}
     parts = [
         _lead(results),
@@ -67,11 +69,7 @@ def write_report(path: str | os.PathLike, found: Mapping[str, Evaluated]) -> Non
         *_by_stage(results),
         *_groups(results),
         *_samples(shown),
-        *(
-            _protocol_table(results, protocol)
-            for protocol in PROTOCOLS
-            if protocol != MAIN_PROTOCOL
-        ),
+        *(_protocol_table(results, name) for name in others),
         *_internet(results),
     ]
     write_page(path, "Evaluation", *parts)
@@ -134,10 +132,10 @@ def _pck(results: Results) -> go.Figure:
         cols=len(PROTOCOLS),
         shared_yaxes=True,
         horizontal_spacing=0.02,
-        subplot_titles=[f"{name}<br>AUC 0-50: {_areas(results, name)}" for name in PROTOCOLS],
+        subplot_titles=list(PROTOCOLS),
     )
     for column, protocol in enumerate(PROTOCOLS, 1):
-        for hue, (name, result) in zip(_cycle(), curves.items(), strict=False):
+        for hue, (name, result) in zip(itertools.cycle(HUES), curves.items(), strict=False):
             curve = go.Scatter(
                 x=result["pck"]["thresholds_mm"],
                 y=result["pck"][protocol],
@@ -151,15 +149,6 @@ def _pck(results: Results) -> go.Figure:
     figure.update_yaxes(range=[0, 1])
     figure.update_yaxes(title_text="share of joints", col=1)
     return figure.update_layout(template=THEME, height=HEIGHT)
-
-
-def _areas(results: Results, protocol: str) -> str:
-    return ", ".join(_text(result[protocol]["auc_0_50"]) for result in results.values())
-
-
-def _cycle() -> Iterator[str]:
-    while True:
-        yield from HUES
 
 
 def _bars(heights: Mapping[str, Sequence], labels: Sequence, x: str, y: str, **more) -> go.Figure:
@@ -240,12 +229,11 @@ def _samples(shown: Mapping[str, Sequence[Shown]]) -> Iterator[Html]:
         parts = [note("Drag to turn the hands; the slider goes from stage to stage.")]
         for group in GROUPS:
             parts.append(element("h3", group))
-            for one in (sample for sample in samples if sample.groups[0] == group):
+            for one in (sample for sample in samples if sample.group == group):
                 numbers = ", ".join(f"{key} {_text(value)}" for key, value in one.numbers.items())
+                first = one is samples[0]
                 summary = f"{one.name}: {numbers}"
-                parts.append(
-                    folded(summary, *_sample(one), shown=len(parts) == 2, one_of=f"of {name}")
-                )
+                parts.append(folded(summary, *_sample(one), shown=first, one_of=f"of {name}"))
         yield section("Samples" if len(shown) == 1 else f"Samples: {name}", *parts)
 
 
@@ -260,6 +248,7 @@ def _sample(one: Shown) -> list[str]:
         StageView(label, mesh, example.prediction(n) if drawn else None)
         for n, (label, mesh) in enumerate(zip(labels, example.stages_xyz, strict=True))
     ]
-    pictures = [image(example.image, "photo"), image(example.label(), "label")] if drawn else []
+    pictures = [image(example.image, "photo")] if len(one.stage_errors) else []
+    pictures += [image(example.label(), "label")] if drawn else []
     figure = hands_figure(stages, example.faces, truth_xyz=example.truth_xyz)
     return [grid(*pictures), chart(figure), *([note(one.note)] if one.note else [])]

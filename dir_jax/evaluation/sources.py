@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from tqdm import tqdm
 
-from dir_jax.evaluation.examples import Choice, Shown, model_samples, table_samples
+from dir_jax.evaluation.examples import Shown, model_samples, table_samples
 from dir_jax.evaluation.labels import MeanHand, mean_hand
 from dir_jax.evaluation.predictions import PredictionTable, read_predictions, score_predictions
 from dir_jax.evaluation.runner import evaluate
@@ -99,10 +99,10 @@ def evaluate_model(
             progress=bar.update,
         )
     result |= {"split": arguments.split, "step": loaded.meta.get("step")}
-    choice = Choice(samples, arguments.pictures, names)
 
     def shown() -> list[Shown]:
-        return model_samples(choice, loaded, folder, arguments.split, subset, batch_size)
+        data = (folder, arguments.split, subset)
+        return model_samples(samples, arguments.pictures, names, loaded, data, batch_size)
 
     return Evaluated(result, samples, shown)
 
@@ -148,6 +148,6 @@ def _score(
         )
 
     def shown() -> list[Shown]:
-        return table_samples(Choice(samples, arguments.pictures, table.sample_ids), table, hands)
+        return table_samples(samples, arguments.pictures, table, hands)
 
     return Evaluated(result, samples, shown)

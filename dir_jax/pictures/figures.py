@@ -14,25 +14,17 @@ from mano_jax.constants import SIDES
 
 TRUTH_COLOUR = (0.35, 0.78, 0.45)
 HUES = ("#3f7fe0", "#e8833a", "#2fa36b", "#c0508f", "#8a6fdf", "#b59a1d", "#2ba3b5", "#d4534f")
-_AXIS = {
-    "automargin": True,
-    "gridcolor": "#e4e7ea",
-    "linecolor": "#b8bec5",
-    "zeroline": False,
-    "title": {"standoff": 8},
-}
+_AXIS = {"automargin": True, "gridcolor": "#e4e7ea", "zeroline": False, "title": {"standoff": 8}}
 THEME = go.layout.Template(
     layout={
         "colorway": HUES,
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": "#3c434b"},
-        "title": {"font": {"size": 15}, "x": 0, "xref": "paper", "xanchor": "left"},
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
         "margin": {"l": 10, "r": 15, "t": 60, "b": 10},
         "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
         "xaxis": _AXIS,
         "yaxis": _AXIS,
-        "bargap": 0.15,
     }
 )
 """White ground, quiet lines; left hands are blue and right hands orange as in all pictures."""
@@ -43,19 +35,12 @@ _WHOLE = {"x": 2.15, "y": 2.15, "z": 2.15}
 """Without perspective plotly zooms by the scene's aspect ratio; at this one the cube that holds the
 hands fills the scene."""
 _LIGHT = {
-    "lighting": {
-        "ambient": 0.42,
-        "diffuse": 0.62,
-        "specular": 0.08,
-        "roughness": 0.6,
-        "fresnel": 0.02,
-        "vertexnormalsepsilon": 0,
-        "facenormalsepsilon": 0,
-    },
+    "lighting": {"ambient": 0.42, "diffuse": 0.62, "specular": 0.08, "roughness": 0.6,
+                 "fresnel": 0.02, "vertexnormalsepsilon": 0, "facenormalsepsilon": 0},
     # The light turns with the viewer: right, up, away from the eye, where without perspective
     # plotly stretches depth by some hundreds (found by trying).
     "lightposition": {"x": -60000, "y": 90000, "z": -420},
-}
+}  # fmt: skip
 
 
 class StageView(NamedTuple):
@@ -97,9 +82,9 @@ def hands_figure(
     Raises:
       ValueError: no stages, wrong shapes, or no hand that is finite.
     """
-    meshes = _checked([stage.vertices_xyz for stage in stages], truth_xyz)
+    meshes = [stage.vertices_xyz for stage in stages]
+    meshes = _finite([*meshes] if truth_xyz is None else [*meshes, truth_xyz])
     frames = [_stage_traces(stage, mesh) for stage, mesh in zip(stages, meshes, strict=False)]
-    pictured = stages[-1].picture is not None
     traces = [dict(trace) for trace in frames[-1]]
     for index, side in enumerate(SIDES):
         traces[index] |= _surface(faces[index], HAND_COLOURS[index], f"{side} hand")
@@ -108,12 +93,11 @@ def hands_figure(
             looks |= {"legendgroup": "truth", "showlegend": index == 0, "opacity": 0.5}
             traces.append(_points(meshes[-1][index]) | looks | {"visible": "legendonly"})
     places = list(range(len(frames[-1])))
-    names = [str(number) for number in range(len(stages))]
     return go.Figure(
         traces,
         frames=[
-            go.Frame(name=name, data=frame, traces=places)
-            for name, frame in zip(names, frames, strict=True)
+            go.Frame(name=str(number), data=frame, traces=places)
+            for number, frame in enumerate(frames)
         ],
         layout={
             "template": THEME,
@@ -121,31 +105,26 @@ def hands_figure(
             "margin": {"l": 5, "r": 5, "t": 5, "b": 5},
             "xaxis": {"visible": False, "domain": [0, 0.49]},
             "yaxis": {"visible": False},
-            "scene": _scene(meshes, [0.51, 1] if pictured else [0, 1]),
-            "sliders": [_slider(stages, names)] if len(stages) > 1 else [],
+            "scene": _scene(meshes, [0 if stages[-1].picture is None else 0.51, 1]),
+            "sliders": [_slider(stages)] if len(stages) > 1 else [],
             "updatemenus": [_view_buttons()],
             "legend": {"x": 1, "xanchor": "right", "y": 1, "yanchor": "top"},
         },
     )
 
 
-def _checked(meshes: Sequence[np.ndarray], truth_xyz: np.ndarray | None) -> list[np.ndarray]:
-    """All meshes as float32, a hand that is not finite drawn together to a point."""
-    if not len(meshes):
+def _finite(meshes: Sequence[np.ndarray]) -> np.ndarray:
+    """Meshes (n, 2, V, 3) float32, a hand that is not finite drawn together to a point."""
+    if not meshes:
         raise ValueError("no stages: there is nothing to show")
-    known = [np.asarray(mesh, np.float32) for mesh in meshes]
-    known += [] if truth_xyz is None else [np.asarray(truth_xyz, np.float32)]
-    for mesh in known:
-        if mesh.ndim != 3 or mesh.shape[::2] != (2, 3) or mesh.shape != known[0].shape:
-            raise ValueError(f"vertices of shape {mesh.shape}; wanted (2, V, 3), the same for all")
-    finite = [np.isfinite(mesh).all((1, 2)) for mesh in known]
-    if not finite[len(meshes) - 1].any():
+    shapes = {np.shape(mesh) for mesh in meshes}
+    if len(shapes) > 1 or np.ndim(meshes[0]) != 3 or np.shape(meshes[0])[::2] != (2, 3):
+        raise ValueError(f"vertices of shapes {shapes}; wanted (2, V, 3), the same for all")
+    points = np.asarray(meshes, np.float32)
+    known = np.isfinite(points).all((2, 3))
+    if not known.any():
         raise ValueError("the vertices are not finite: there is nothing to show")
-    middle = known[len(meshes) - 1][finite[len(meshes) - 1]].mean((0, 1))
-    return [
-        np.where(shown[:, None, None], mesh, middle)
-        for mesh, shown in zip(known, finite, strict=True)
-    ]
+    return np.where(known[..., None, None], points, points[known][-1].mean(0))
 
 
 def _stage_traces(stage: StageView, mesh: np.ndarray) -> list[dict]:
@@ -167,7 +146,7 @@ def _surface(faces: np.ndarray, colour: Sequence[float], name: str) -> dict:
     return dict(zip("ijk", corners, strict=True)) | looks
 
 
-def _scene(meshes: Sequence[np.ndarray], domain: Sequence[float]) -> dict:
+def _scene(meshes: np.ndarray, domain: Sequence[float]) -> dict:
     """A cube around the last mesh, and around the others unless they are far off."""
     last = meshes[-1].reshape(-1, 3)
     centre = (last.min(0) + last.max(0)) / 2
@@ -192,12 +171,12 @@ def _camera(view: str) -> dict:
     }
 
 
-def _slider(stages: Sequence[StageView], names: Sequence[str]) -> dict:
-    at_once = {"mode": "immediate", "transition": {"duration": 0}}
-    at_once["frame"] = {"duration": 0, "redraw": True}
+def _slider(stages: Sequence[StageView]) -> dict:
+    frame = {"duration": 0, "redraw": True}
+    at_once = {"mode": "immediate", "transition": {"duration": 0}, "frame": frame}
     steps = [
-        {"label": stage.label, "method": "animate", "args": [[name], at_once]}
-        for stage, name in zip(stages, names, strict=True)
+        {"label": stage.label, "method": "animate", "args": [[str(number)], at_once]}
+        for number, stage in enumerate(stages)
     ]
     place = {"x": 0.05, "len": 0.45, "y": 0, "yanchor": "top"}
     return {"steps": steps, "active": len(steps) - 1, "currentvalue": {"visible": False}, **place}
@@ -212,7 +191,5 @@ def _view_buttons() -> dict:
         }
         for view in VIEWS
     ]
-    place = {"x": 1, "xanchor": "right", "y": 0, "yanchor": "top", "pad": {"t": 10}}
-    return {
-        "type": "buttons", "direction": "right", "buttons": buttons, "showactive": False, **place
-    }  # fmt: skip
+    looks = {"type": "buttons", "direction": "right", "showactive": False, "pad": {"t": 10}}
+    return {"buttons": buttons, "x": 1, "xanchor": "right", "y": 0, "yanchor": "top", **looks}

@@ -9,9 +9,13 @@ from tests.dir_jax.evaluation.test_evaluation import prepared
 def test_worst_median_and_best():
     indices = np.array([7, 3, 9, 1, 5, 2])
     errors = np.array([5.0, 1.0, np.nan, 4.0, 2.0, 3.0])
+    chosen = chosen_samples(indices, errors, 1)
+    assert list(chosen.items()) == [(3, "best"), (2, "median"), (7, "worst")]
     chosen = chosen_samples(indices, errors, 2)
-    assert chosen == {"best": [3, 5], "median": [5, 2], "worst": [7, 1]}
-    assert chosen_samples(indices[:1], errors[:1], 4) == {group: [7] for group in chosen}
+    assert list(chosen.items()) == [
+        *((3, "best"), (5, "best"), (2, "median"), (7, "worst"), (1, "worst"))
+    ]
+    assert chosen_samples(indices[:1], errors[:1], 4) == {7: "best"}
 
 
 def test_examples_are_what_the_pipeline_gives(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 import mano_jax
 from dir_jax.evaluation import command as evaluate_command
-from dir_jax.evaluation.examples import Choice, table_samples
+from dir_jax.evaluation.examples import table_samples
 from dir_jax.evaluation.samples import Samples
 from tests.dir_jax.evaluation.test_evaluate_command import (  # noqa: F401 (fixtures)
     arrays,
@@ -75,10 +75,11 @@ def test_a_hand_that_does_not_count_is_not_shown(toy_folder, tmp_path, arrays): 
     table, pair = read_predictions(tmp_path / "p.npz"), mano_jax.load_pair(toy_folder)
     kept = Samples(None)
     score_predictions(table, pair, samples=kept)
-    choice = Choice(kept, 5, None)
-    for index, sample in zip(choice.indices, table_samples(choice, table, pair), strict=True):
+    shown = table_samples(kept, 5, table, pair)
+    assert {sample.index for sample in shown} == set(range(5))
+    for sample in shown:
         for mesh in (sample.example.truth_xyz, sample.example.stages_xyz[-1]):
-            np.testing.assert_array_equal(np.isfinite(mesh).all((1, 2)), valid[index])
+            np.testing.assert_array_equal(np.isfinite(mesh).all((1, 2)), valid[sample.index])
 
 
 def test_no_page_and_no_samples_on_request(tmp_path, toy_folder, arrays):  # noqa: F811
