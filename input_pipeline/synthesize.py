@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -25,7 +26,7 @@ import cv2
 
 from input_pipeline.synthetic.frame import make_frame
 from input_pipeline.synthetic.layout import Annotations
-from input_pipeline.synthetic.plan import FULL_VARIETY, SPLITS, Variety, plan_split
+from input_pipeline.synthetic.plan import FULL_VARIETY, SPLITS, VARIETIES, Variety, plan_split
 from input_pipeline.synthetic.posing import hand_models, posed_tasks
 from input_pipeline.synthetic.types import FrameResult, FrameTask, HandModel
 from input_pipeline.workers import pool, sigterm_interrupts
@@ -164,11 +165,24 @@ def _check(output: pathlib.Path, counts: dict, seed: int) -> None:
 
 
 def _variety(options: argparse.Namespace) -> Variety:
-    meetings = tuple(name for name in options.meetings.split(",") if name)
+    """The named variety with the options that were given in place of its own."""
+    given = {name: getattr(options, name) for name in _RANGES if getattr(options, name) is not None}
+    if options.meetings is not None:
+        given["meetings"] = tuple(name for name in options.meetings.split(",") if name)
     try:
-        return Variety(options.views, options.single_share, meetings, options.yaw, options.pitch)
+        return dataclasses.replace(VARIETIES[options.variety], **given)
     except ValueError as error:
         raise SynthesisError(str(error)) from None
+
+
+_RANGES = {
+    "views": (int, "pictures of each frame"),
+    "single_share": (float, "share of sequences with one hand only"),
+    "yaw": (float, "degrees that cameras stand to either side at most"),
+    "pitch": (float, "degrees that cameras stand up or down at most"),
+    "roll": (float, "degrees that cameras are turned about their axis, standard deviation"),
+    "blended": (float, "share of hands whose fingers lie between two postures"),
+}
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -176,30 +190,20 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m input_pipeline.synthesize", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    add, full = parser.add_argument, FULL_VARIETY
+    add = parser.add_argument
     add("--output", type=pathlib.Path, required=True, help="folder to make (new or empty)")
     add("--train", type=int, default=0, help="training pictures (default 0)")
     add("--val", type=int, help="validation pictures (default: as many as --test)")
     add("--test", type=int, default=0, help="test pictures (default 0)")
     add("--seed", type=int, default=0, help="fixes everything that is random (default 0)")
-    add("--views", type=int, default=full.views,
-        help="pictures of each frame (default %(default)d)")  # fmt: skip
-    add("--single_share", type=float, default=full.single_share,
-        help="share of sequences with one hand only (default %(default)g)")  # fmt: skip
-    add(
-        "--meetings",
-        default=",".join(full.meetings),
-        metavar="NAME,...",
-        help="ways in which hands meet (default: all, %(default)s)",
-    )
-    add(
-        "--yaw",
-        type=float,
-        default=full.yaw,
-        help="degrees that cameras stand to either side at most (default %(default)g)",
-    )
-    add("--pitch", type=float, default=full.pitch,
-        help="degrees that cameras stand up or down at most (default %(default)g)")  # fmt: skip
+    add("--variety", choices=VARIETIES, default="studio",
+        help="InterHand2.6M's studio, or hands as people photograph them, from all sides, in any "
+        "place and light (default %(default)s); the options below change parts of it")  # fmt: skip
+    for name, (kind, meaning) in _RANGES.items():
+        usual = ", ".join(f"{getattr(one, name):g}" for one in VARIETIES.values())
+        add(f"--{name}", type=kind, help=f"{meaning} ({usual})")
+    meetings = ",".join(FULL_VARIETY.meetings)
+    add("--meetings", metavar="NAME,...", help=f"ways in which hands meet (default: {meetings})")
     add("--workers", type=int, help="drawing processes (default: one per core)")
     add("--mano", type=pathlib.Path, help="folder with MANO files (default: the open hand)")
     return parser.parse_args(arguments)

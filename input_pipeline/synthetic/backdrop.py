@@ -51,6 +51,39 @@ def _blurred(generator: np.random.Generator, size: tuple[int, int], cells: int) 
     return np.clip(cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC), 0, 1)
 
 
+def _clutter(size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
+    """A room or a table, out of focus: walls, edges, patterned things, some as warm as skin."""
+    height, width = size
+    picture = _colour(generator) * (0.6 + 0.8 * _blurred(generator, size, 3).mean(2, keepdims=True))
+    picture = np.ascontiguousarray(picture, np.float32)
+    for _ in range(int(generator.integers(4, 40))):
+        colour = tuple(float(v) for v in _thing_colour(generator))
+        centre = generator.uniform(-0.1, 1.1, 2) * [width, height]
+        extent = np.exp(generator.uniform(np.log(8), np.log(0.9 * width), 2))
+        box = (centre, extent, float(generator.uniform(0, 180) * (generator.random() < 0.7)))
+        kind = generator.integers(4)
+        if kind == 0:
+            cv2.ellipse(picture, box, colour, -1, cv2.LINE_AA)
+        elif kind == 1:
+            end = (centre + generator.normal(0, width / 2, 2)).astype(int).tolist()
+            thickness = int(generator.integers(1, 25))
+            cv2.line(picture, centre.astype(int).tolist(), end, colour, thickness, cv2.LINE_AA)
+        else:
+            corners = cv2.boxPoints(box).astype(np.int32)
+            cv2.fillPoly(picture, [corners], colour, cv2.LINE_AA)
+    for cells in (40, 160):
+        grain = _blurred(generator, size, cells).mean(2, keepdims=True)
+        picture = picture * (1 + generator.uniform(0, 0.5) * (grain - 0.5))
+    return cv2.GaussianBlur(picture, (0, 0), float(generator.choice([0.6, 0.8, 1.5, 4.0])))
+
+
+def _thing_colour(generator: np.random.Generator) -> np.ndarray:
+    if generator.random() < 0.25:  # wood, leather, other people's skin
+        return generator.uniform(0.05, 0.7) * np.array([1.0, generator.uniform(0.45, 0.8),
+                                                        generator.uniform(0.2, 0.6)])  # fmt: skip
+    return _colour(generator, 1.1)
+
+
 def backdrop(
     kind: str, size: tuple[int, int], generator: np.random.Generator, tint: np.ndarray
 ) -> np.ndarray:
@@ -70,6 +103,8 @@ def backdrop(
     picture *= 0.3 + _blurred(generator, size, 3)
     if kind == "lamps":
         _lamps(picture, generator, tint)
+    elif kind == "clutter":
+        picture = _clutter(size, generator)
     elif kind == "gradient":
         angle = generator.uniform(0, 2 * np.pi)
         y, x = np.mgrid[:height, :width]

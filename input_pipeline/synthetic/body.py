@@ -27,6 +27,7 @@ class Part:
       cloth: (V, 2) coordinates on the cloth, metres; for skin, unused.
       kind: "skin" or "cloth".
       hand: side of the hand whose open edge is the first ring of vertices; None for other parts.
+      torso: belongs to neither hand nor forearm.
     """
 
     vertices: np.ndarray
@@ -34,6 +35,7 @@ class Part:
     cloth: np.ndarray
     kind: str
     hand: str | None = None
+    torso: bool = False
 
 
 def boundary_loop(faces: np.ndarray) -> np.ndarray:

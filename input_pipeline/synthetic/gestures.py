@@ -59,6 +59,22 @@ POSTURES = {
 }
 
 
+def blend(posture: Posture, generator: np.random.Generator) -> Posture:
+    """The posture with every finger drawn towards some other one, each by its own share."""
+    other = list(POSTURES.values())[generator.integers(len(POSTURES))]
+    shares = generator.uniform(0, 1, 6)
+
+    def between(first, second, share):
+        return tuple((1 - share) * np.array(first) + share * np.array(second))
+
+    return Posture(
+        between(posture.base, other.base, shares[:4]),
+        between(posture.middle, other.middle, shares[:4]),
+        float((1 - shares[4]) * posture.spread + shares[4] * other.spread),
+        between(posture.thumb, other.thumb, shares[5]),
+    )
+
+
 def finger_pose(anatomy: Anatomy, posture: Posture, numbers: np.ndarray) -> np.ndarray:
     """Axis-angle finger rotations of one posture, varied.
 

@@ -25,6 +25,9 @@ SAME_DEPTH = 2e-4
 
 LAMP_TINT = np.array([1.0, 1.0, 0.95])
 
+BEHIND = -0.3
+"""A camera that looks towards the person's front by less than this (a cosine) is behind them."""
+
 DARKEST_MEAN = 13.0
 """Grey level (0..255) that the whole picture reaches on average: readers drop pictures below 10."""
 
@@ -42,6 +45,7 @@ class Lit:
       shine: (V,) strength of the highlights.
       sharpness: (V,) their exponent.
       cloth: (V, 2) metres on the cloth, or None for skin.
+      torso: left out by cameras behind the person, who would hide the hands.
     """
 
     vertices: np.ndarray
@@ -52,6 +56,7 @@ class Lit:
     shine: np.ndarray
     sharpness: np.ndarray
     cloth: np.ndarray | None
+    torso: bool = False
 
 
 def photograph(
@@ -68,6 +73,8 @@ def photograph(
     Returns:
       (h, w, 3) uint8 RGB; all channels equal when the camera is grey.
     """
+    if camera.rotation[2, 2] < BEHIND:
+        parts = [part for part in parts if not part.torso]
     fine = tuple(SUPERSAMPLE * side for side in camera.size)
     # The annotations' pixels have whole numbers at their centres, the rasteriser's do not.
     intrinsics = np.diag([SUPERSAMPLE, SUPERSAMPLE, 1]) @ whole_number_centres(camera.matrix)

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from input_pipeline.synthetic import gestures, interaction
+from input_pipeline.synthetic.gestures import POSTURES, Posture, blend
 from input_pipeline.synthetic.meetings import MEETINGS
-from input_pipeline.synthetic.studio import PITCH, YAW, Capture, capture
+from input_pipeline.synthetic.studio import BACKDROPS, PITCH, ROLL, YAW, Capture, capture
 
 SPLITS = ("train", "val", "test")
 """In the order of their numbers in seeds."""
 
 PICTURES_PER_CAPTURE = 60
-MOST_CAPTURES = {"train": 26, "val": 6, "test": 8}
+MOST_CAPTURES = {"train": 900, "val": 90, "test": 90}
 FRAMES_PER_SEQUENCE = 5
 SHARED = 0.45
 """Share of the variation of poses that the frames of a sequence have in common."""
@@ -31,6 +32,9 @@ class Variety:
       meetings: names of `MEETINGS` that occur.
       yaw: degrees that cameras stand to either side, at most.
       pitch: degrees that they stand up or down, at most.
+      roll: degrees that they are turned about their own axis, standard deviation.
+      surroundings: "studio" or "everyday"; see `studio.capture`.
+      blended: share of hands whose fingers are each somewhere between two postures.
     """
 
     views: int = 3
@@ -38,6 +42,9 @@ class Variety:
     meetings: tuple[str, ...] = tuple(MEETINGS)
     yaw: float = YAW
     pitch: float = PITCH
+    roll: float = ROLL
+    surroundings: str = "studio"
+    blended: float = 0.0
 
     def __post_init__(self):
         """Raises ValueError, one plain line, for what makes no sense."""
@@ -54,9 +61,26 @@ class Variety:
             raise ValueError(
                 f"yaw {self.yaw}, pitch {self.pitch}; wanted degrees within 0..180 and 0..80"
             )
+        if self.surroundings not in BACKDROPS:
+            raise ValueError(
+                f"unknown surroundings {self.surroundings!r}; wanted one of {', '.join(BACKDROPS)}"
+            )
 
 
 FULL_VARIETY = Variety()
+
+EVERYDAY = Variety(
+    views=4,
+    single_share=0.33,
+    yaw=180.0,
+    pitch=75.0,
+    roll=30.0,
+    surroundings="everyday",
+    blended=0.5,
+)
+"""Hands as people photograph them: from any side, one or two, in any place and light."""
+
+VARIETIES = {"studio": FULL_VARIETY, "everyday": EVERYDAY}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,7 +97,7 @@ class FramePlan:
     meeting: str
     exchanged: bool
     numbers: np.ndarray
-    postures: dict[str, str]
+    postures: dict[str, Posture]
     pose_numbers: dict[str, np.ndarray]
     views: int
     seed: tuple[int, ...]
@@ -100,10 +124,12 @@ def plan_split(
         # People of different splits are different people.
         one = capture(
             index,
-            100 * split_number + index,
+            1000 * split_number + index,
             (seed, split_number, index),
             yaw=variety.yaw,
             pitch=variety.pitch,
+            roll=variety.roll,
+            surroundings=variety.surroundings,
         )
         yield from _plan_capture(one, share, variety)
 
@@ -117,7 +143,7 @@ def _plan_capture(one: Capture, pictures: int, variety: Variety) -> Iterator[Fra
         hand_type = "interacting"
         if generator.random() < variety.single_share:
             hand_type = str(generator.choice(["left", "right"]))
-        plans = _plan_sequence(one, sequence, meeting, hand_type, generator)
+        plans = _plan_sequence(one, sequence, meeting, hand_type, variety.blended, generator)
         number += int(generator.integers(20, 200))
         for plan in plans:
             here = min(variety.views, left_over, len(one.cameras))
@@ -136,7 +162,12 @@ def _shuffled_cycle(names: list[str], generator: np.random.Generator) -> Iterato
 
 
 def _plan_sequence(
-    one: Capture, sequence: int, meeting: str, hand_type: str, generator: np.random.Generator
+    one: Capture,
+    sequence: int,
+    meeting: str,
+    hand_type: str,
+    blended: float,
+    generator: np.random.Generator,
 ) -> list[FramePlan]:
     exchanged = bool(generator.random() < 0.5)
     pairs = MEETINGS[meeting].postures
@@ -145,9 +176,14 @@ def _plan_sequence(
     if hand_type == "interacting":
         name = f"{300 + sequence:04d}_dh_{meeting}"
     else:
-        posture = str(generator.choice(list(gestures.POSTURES)))
+        posture = str(generator.choice(list(POSTURES)))
         postures = dict.fromkeys(postures, posture)
         name = f"{sequence:04d}_{posture.replace('_', '')}_normal"
+    formed = {side: POSTURES[posture] for side, posture in postures.items()}
+    if blended:
+        for side, posture in formed.items():
+            if generator.random() < blended:
+                formed[side] = blend(posture, generator)
     length = interaction.NUMBERS + 2 * gestures.NUMBERS
     common = generator.normal(size=length)
     plans = []
@@ -156,7 +192,7 @@ def _plan_sequence(
         numbers = np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * own
         placement, right, left = np.split(numbers, [interaction.NUMBERS, length - gestures.NUMBERS])
         plans.append(
-            FramePlan(one, name, 0, hand_type, meeting, exchanged, placement, postures,
+            FramePlan(one, name, 0, hand_type, meeting, exchanged, placement, formed,
                       {"right": right, "left": left}, 0, (*one.seed, 2, sequence, frame))
         )  # fmt: skip
     return plans

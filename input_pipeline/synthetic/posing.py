@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from input_pipeline.synthetic.anatomy import anatomy
-from input_pipeline.synthetic.gestures import POSTURES, finger_pose
+from input_pipeline.synthetic.gestures import finger_pose
 from input_pipeline.synthetic.plan import FramePlan
 from input_pipeline.synthetic.types import FrameTask, HandModel, PosedHand
 
@@ -67,8 +67,7 @@ def _pose(side: str, plans: list[FramePlan], hand, model: HandModel) -> list[Pos
     from mano_jax import pose_hand
 
     rotations = [
-        finger_pose(model.anatomy, POSTURES[plan.postures[side]], plan.pose_numbers[side])
-        for plan in plans
+        finger_pose(model.anatomy, plan.postures[side], plan.pose_numbers[side]) for plan in plans
     ]
     padding = POSED_AT_ONCE - len(plans)
     pose = np.pad(np.array(rotations, np.float32), ((0, padding), (0, 0), (0, 0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -95,7 +96,8 @@ def _lit_part(lamps: tuple, part: body.Part, generator: np.random.Generator) -> 
     ones, cloth = np.ones(len(normals), np.float32), part.cloth
     if part.kind == "skin":
         leaves, cloth = leaves * _mottled(lamps[0], part.vertices, generator), None
-    return Lit(part.vertices, part.faces, normals, leaves, shares, 0.02 * ones, 14 * ones, cloth)
+    return Lit(part.vertices, part.faces, normals, leaves, shares, 0.02 * ones, 14 * ones, cloth,
+               part.torso)  # fmt: skip
 
 
 def skin_albedo(capture: Capture, skin: surface.Skin) -> np.ndarray:
@@ -112,7 +114,7 @@ def skin_albedo(capture: Capture, skin: surface.Skin) -> np.ndarray:
 
 def _body_parts(task: FrameTask, placed: dict, models: dict, generator) -> list[body.Part]:
     """Arms of the seen hands, and the trunk when the capture shows one."""
-    capture, parts = task.capture, []
+    capture, parts, torso = task.capture, [], []
     for side, hand in placed.items():
         backward = -hand.rotation @ models[side].anatomy.frame[:, 0]
         ring = hand.vertices[models[side].loop]
@@ -123,7 +125,7 @@ def _body_parts(task: FrameTask, placed: dict, models: dict, generator) -> list[
         parts += body.forearm(side, ring, elbow, backward, capture.bare, capture.girth)
         along = elbow - ring.mean(axis=0)
         along /= np.linalg.norm(along)
-        parts += body.upper_arm(elbow, shoulder, along, capture.bare >= 1)
+        torso += body.upper_arm(elbow, shoulder, along, capture.bare >= 1)
     if capture.trunk is not None:
-        parts += [body.trunk(capture.shoulders, *capture.trunk), body.neck(capture.shoulders)]
-    return parts
+        torso += [body.trunk(capture.shoulders, *capture.trunk), body.neck(capture.shoulders)]
+    return parts + [dataclasses.replace(part, torso=True) for part in torso]

@@ -30,8 +30,14 @@ CLOTH_SPAN = 0.32
 YAW, PITCH = 60.0, 30.0
 """Degrees: how far round the hands cameras stand, to either side, and up or down."""
 
-BACKDROPS = ("lamps", "lamps", "lamps", "dark", "gradient", "blobs", "grain")
-"""Kinds of background, each as often as it is named."""
+ROLL = 3.0
+"""Degrees: standard deviation of the cameras' turn about their own axis."""
+
+BACKDROPS = {
+    "studio": ("lamps", "lamps", "lamps", "dark", "gradient", "blobs", "grain"),
+    "everyday": ("clutter", "clutter", "clutter", "clutter", "gradient", "blobs", "grain", "dark"),
+}
+"""Kinds of background by surroundings, each as often as it is named."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,8 +126,15 @@ def capture(
     cameras: int = 12,
     yaw: float = YAW,
     pitch: float = PITCH,
+    roll: float = ROLL,
+    surroundings: str = "studio",
 ) -> Capture:
-    """Draws one capture; the same seed gives the same. See `camera_ring` for the last three."""
+    """Draws one capture; the same seed gives the same. See `camera_ring` for the last five.
+
+    "Everyday" surroundings differ from the studio's in their light, which may come from a single
+    lamp on any side, in the colour and the distance of the cameras, and in what is behind.
+    """
+    everyday = surroundings == "everyday"
     generator = np.random.default_rng(seed)
     tone = generator.uniform(0, len(SKIN_TONES) - 1.001)
     low = int(tone)
@@ -131,9 +144,11 @@ def capture(
     # Lamps all round the front: even directions with some displacement, one a little stronger.
     turn = np.arange(count) * 2.4 + generator.uniform(0, 6.3)
     high = np.linspace(0.95, -0.35, count) + generator.normal(0, 0.08, count)
-    lights = np.stack([np.cos(turn), -high, -np.abs(np.sin(turn)) - 0.25], axis=1)
+    ahead = -np.sin(turn) if everyday else -np.abs(np.sin(turn)) - 0.25
+    lights = np.stack([np.cos(turn), -high, ahead], axis=1)
     lights /= np.linalg.norm(lights, axis=1, keepdims=True)
-    strengths = generator.dirichlet(np.full(count, generator.uniform(0.4, 2.5)))
+    evenness = generator.uniform(0.1 if everyday else 0.4, 2.5)
+    strengths = generator.dirichlet(np.full(count, evenness))
     return Capture(
         number, subject, tuple(seed),
         betas=np.clip(generator.normal(0, 0.8, 10), -2, 2).round(6),
@@ -146,29 +161,53 @@ def capture(
         if generator.random() < 0.85 else None,
         lights=lights,
         strengths=strengths,
-        ambient=float(generator.uniform(0.04, 0.25)),
-        backdrop=str(generator.choice(BACKDROPS)),
-        cameras=camera_ring(generator, cameras, yaw, pitch),
+        ambient=float(generator.uniform(0.04, 0.6 if everyday else 0.25)),
+        backdrop=str(generator.choice(BACKDROPS[surroundings])),
+        cameras=camera_ring(generator, cameras, yaw, pitch, roll, surroundings),
     )  # fmt: skip
 
 
 def camera_ring(
-    generator: np.random.Generator, count: int, yaw: float = YAW, pitch: float = PITCH
+    generator: np.random.Generator,
+    count: int,
+    yaw: float = YAW,
+    pitch: float = PITCH,
+    roll: float = ROLL,
+    surroundings: str = "studio",
 ) -> tuple[Camera, ...]:
-    """Cameras about the hands, before the person: up to `yaw` degrees round, `pitch` up or down."""
-    balance = generator.uniform([0.9, 0.98, 0.62], [1.1, 1.08, 1.02])
+    """Cameras about the hands.
+
+    Args:
+      generator: source of everything random.
+      count: how many.
+      yaw: degrees that they stand to either side of the person's front, at most; 180: all round.
+      pitch: degrees that they stand up or down, at most.
+      roll: standard deviation of their turn about their own axis, degrees.
+      surroundings: key of `BACKDROPS`. Everyday cameras stand nearer, and hands fill more of
+        their pictures.
+    """
+    everyday = surroundings == "everyday"
+    low, high = (
+        ([0.78, 0.85, 0.62], [1.2, 1.1, 1.2])
+        if everyday
+        else ([0.9, 0.98, 0.62], [1.1, 1.08, 1.02])
+    )
+    balance = generator.uniform(low, high)
     yaws = np.linspace(-yaw, yaw, count) + generator.uniform(-5, 5, count)
     pitches = generator.uniform(-pitch, pitch, count)
     numbers = np.sort(generator.choice(np.arange(2, 70), count, replace=False))
     result = []
     for around, above, number in zip(yaws, pitches, numbers, strict=True):
-        grey = bool(generator.random() < 0.25)
+        grey = bool(generator.random() < (0.1 if everyday else 0.25))
         turn = Rotation.from_euler("YX", [around, above], degrees=True).as_matrix()
-        position = MIDDLE - turn[:, 2] * generator.uniform(0.95, 1.15)
+        distance = generator.uniform(0.4 if everyday else 0.95, 1.15)
+        position = MIDDLE - turn[:, 2] * distance
         ahead = MIDDLE + generator.normal(0, 0.02, 3) - position
         size = PORTRAIT if generator.random() < 0.6 else LANDSCAPE
-        rotation = look_along(ahead, generator.normal(0, 3))
+        rotation = look_along(ahead, generator.normal(0, roll))
         focal = generator.uniform(1230, 1330) * generator.uniform(0.9995, 1.0005, 2)
+        if everyday:
+            focal *= distance * generator.uniform(0.95, 1.5)
         princpt = np.array(size[::-1]) / 2 + generator.normal(0, 12, 2)
         name = f"{'410' if grey else '400'}{number:03d}"
         own = np.full(3, generator.uniform(0.8, 1.1)) if grey else balance
