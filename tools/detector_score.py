@@ -1,9 +1,16 @@
-"""How well the detector's boxes fit annotated ones."""
+"""How well the detector's boxes fit annotated ones.
+
+    python -m tools.detector_score --source RAW --split test
+
+RAW is a folder in InterHand2.6M's layout.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import pathlib
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dir_jax.prediction.boxes import Box, box_around, intersection_over_union
-from dir_jax.prediction.detection.detector import HandDetector
+from dir_jax.prediction.detection import HandDetector
 from dir_jax.prediction.photos import read_image
 from input_pipeline.json_files import iterate_arrays
 
@@ -88,3 +95,28 @@ def summary(scores: Sequence[Score]) -> str:
             f"{covered[seen].mean() if seen.any() else 0:7.1%}  {hands:10.2f}  {spent:9.0f}"
         )
     return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--source", required=True, help="folder in InterHand2.6M's layout")
+    parser.add_argument("--split", default="test", help="default: test")
+    parser.add_argument("--limit", type=int, help="photos (default: all)")
+    options = parser.parse_args(arguments)
+    detector, scores = HandDetector(), []
+    for path, kind, box in annotated_photos(options.source, options.split):
+        if options.limit and len(scores) >= options.limit:
+            break
+        scores.append(score_photo(detector, path, kind, box))
+        last = scores[-1]
+        print(f"{last.overlap:.2f} {last.hands} {last.kind:11} {path}", flush=True)
+    if not scores:
+        print(f"error: {options.source}: no annotated photos of {options.split}", file=sys.stderr)
+        return 2
+    print(summary(scores))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -172,8 +172,7 @@ def landmarks(weights: Weights, images: jax.Array) -> LandmarkOutput:
     """The whole landmark network on (B, 224, 224, 3) RGB in [0, 1]."""
     pooled = landmark_maps(weights, images)[-1].mean((1, 2))
     heads = {
-        name: pointwise(pooled, *_layer(weights, f"head.{name}"))
-        for name in LandmarkOutput._fields
+        name: pointwise(pooled, *_layer(weights, f"head.{name}")) for name in LandmarkOutput._fields
     }
     return LandmarkOutput(
         heads["points"].reshape(-1, 21, 3),

@@ -50,7 +50,6 @@ def _parser() -> argparse.ArgumentParser:
     boxes.add_argument("--boxes", metavar="FILE", help=BOX_FILES.replace("%", "%%"))
     boxes.add_argument("--detect", action="store_true", help="find them (docs/prediction.md)")
     boxes.add_argument("--whole", action="store_true", help="the crop is the whole photo")
-    add("--detector", metavar="DIR", help="folder of the detector's models (default: the cache)")
     kinds = ", ".join(FORMATS)
     add(
         "--write",
@@ -88,9 +87,9 @@ def _finder(arguments: argparse.Namespace) -> Finder:
     if arguments.boxes:
         return annotated(arguments.boxes)
     if arguments.detect:
-        from dir_jax.prediction.detection import load_detector  # optional packages
+        from dir_jax.prediction.detection import HandDetector  # its networks, only when asked for
 
-        return detected(load_detector(arguments.detector))
+        return detected(HandDetector())
     return whole_photo
 
 

@@ -198,7 +198,7 @@ def test_command_on_a_folder_with_a_detector(checkpoint, tmp_path, capsys, monke
             boxes = [(20.0, 20, 60, 60), (70.0, 30, 50, 50)][:count]
             return [types.SimpleNamespace(box=box, presence=0.875) for box in boxes]
 
-    monkeypatch.setattr("dir_jax.prediction.detection.load_detector", lambda folder: Detector())
+    monkeypatch.setattr("dir_jax.prediction.detection.HandDetector", Detector)
     options = ["--checkpoint", checkpoint, "--batch_size", "2", "--detect"]
     assert predict(folder, *options, output="../out") == 2
     captured = capsys.readouterr()
@@ -305,10 +305,6 @@ def test_a_run_names_its_hands(checkpoint, tmp_path):
         (["--workdir", "w", "--batch_size", "0"], "--batch_size is 0"),
         (["--workdir", "w", "--smooth", "nan"], "--smooth is nan"),
         (["--workdir", "w", "--boxes", "/no/such.json"], "/no/such.json cannot be read"),
-        (
-            ["--workdir", "w", "--detect", "--detector", "/no/such"],
-            "dir_jax.prediction.detection --download",
-        ),
         (["--workdir", "w", "--box", "1,2,3"], "'1,2,3' is no box"),
         (["--workdir", "w", "--box", "-1,2,0,3"], "the box '-1,2,0,3' is empty"),
     ],

@@ -1,0 +1,119 @@
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from dir_jax.models import mediapipe
+from tools.convert_mediapipe import read_model
+
+GOLDEN = pathlib.Path(__file__).parents[2] / "golden" / "mediapipe.npz"
+"""What the TensorFlow Lite runtime computes from `picture`, at `places`; and the largest value."""
+LANDMARK_TENSORS = {"c1": 114, "c2": 121, "c3": 143, "c4": 159}
+HEAD_TENSORS = {"points": 165, "presence": 164, "handedness": 162, "world": 166}
+PALM_TENSORS = {"boxes": 279, "logits": 276}
+PACKAGE = "DIR_JAX_MEDIAPIPE_PACKAGE"
+"""Names npm's package, for the comparison with the runtime itself."""
+
+
+def picture(side):
+    """(1, side, side, 3) in 0..1: smooth waves of skin-like colours, and an edge."""
+    y, x = np.mgrid[:side, :side].astype(np.float64) / side
+    waves = [np.sin(a * x + b * y) for a, b in ((9, 4), (5, 17), (30, 21))]
+    image = np.stack([0.6 + 0.2 * waves[0], 0.4 + 0.2 * waves[1], 0.3 + 0.2 * waves[2]], -1)
+    image[(x + 2 * y) > 1.7] *= 0.4
+    return image.astype(np.float32)[None]
+
+
+def places(size):
+    return np.random.default_rng(size).integers(0, size, min(size, 200))
+
+
+def run_tflite(model, images, tensors):
+    """Tensors of a TensorFlow Lite file by name."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runtime = Interpreter(
+        model_content=model, num_threads=1, experimental_preserve_all_tensors=True
+    )
+    runtime.resize_tensor_input(0, images.shape)
+    runtime.allocate_tensors()
+    runtime.set_tensor(0, images)
+    runtime.invoke()
+    return {name: runtime.get_tensor(number) for name, number in tensors.items()}
+
+
+def ours(side):
+    """Our values for `picture(side)` by name: the maps, the heads, or the palms."""
+    landmark, palm = (
+        mediapipe.load(name) for name in (mediapipe.LANDMARK_FILE, mediapipe.PALM_FILE)
+    )
+    if side == 256:
+        values = jax.jit(mediapipe.landmark_maps)(landmark, picture(side))
+        return "landmark", dict(zip(LANDMARK_TENSORS, values, strict=True))
+    if side == 224:
+        return "landmark224", jax.jit(mediapipe.landmarks)(landmark, picture(side))._asdict()
+    values = jax.jit(mediapipe.palms)(palm, picture(side))
+    return "palm", dict(zip(PALM_TENSORS, values, strict=True))
+
+
+@pytest.mark.parametrize("side", [256, 224, 192])
+def test_values_of_the_tensorflow_lite_runtime(side):
+    name, values = ours(side)
+    with np.load(GOLDEN) as golden:
+        for key, value in values.items():
+            value, wanted = np.asarray(value).reshape(-1), golden[f"{name}_{key}"]
+            tolerance = 2e-5 * golden[f"{name}_{key}_largest"]
+            np.testing.assert_allclose(value[places(value.size)], wanted, atol=tolerance)
+            assert np.abs(value).max() == pytest.approx(
+                float(golden[f"{name}_{key}_largest"]), rel=2e-5
+            )
+
+
+@pytest.mark.parametrize(
+    ("side", "file", "tensors"),
+    [
+        (256, mediapipe.LANDMARK_FILE, LANDMARK_TENSORS),
+        (224, mediapipe.LANDMARK_FILE, HEAD_TENSORS),
+        (192, mediapipe.PALM_FILE, PALM_TENSORS),
+    ],
+)
+def test_equal_to_the_tensorflow_lite_runtime_itself(side, file, tensors):
+    pytest.importorskip("ai_edge_litert")
+    if PACKAGE not in os.environ:
+        pytest.skip(f"{PACKAGE} names no package")
+    wanted = run_tflite(read_model(os.environ[PACKAGE], file), picture(side), tensors)
+    for name, value in ours(side)[1].items():
+        reference = wanted[name].reshape(-1)
+        tolerance = 2e-5 * np.abs(reference).max()
+        np.testing.assert_allclose(np.asarray(value).reshape(-1), reference, atol=tolerance)
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride"), [(8, 3, 2), (7, 5, 2), (6, 5, 1), (9, 3, 2)])
+def test_shifted_products_are_the_grouped_convolution(size, kernel, stride):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(2, size, size + 1, 3)).astype(np.float32)
+    weights = generator.normal(size=(kernel, kernel, 3)).astype(np.float32)
+    bias = generator.normal(size=3).astype(np.float32)
+    wanted = jax.lax.conv_general_dilated(
+        x,
+        weights[:, :, None],
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=3,
+    )
+    made = mediapipe.depthwise(x, weights, bias, stride)
+    np.testing.assert_allclose(made, wanted + bias, atol=1e-5)
+
+
+def test_the_files_name_source_and_licence():
+    from safetensors import safe_open
+
+    for name in (mediapipe.LANDMARK_FILE, mediapipe.PALM_FILE):
+        with safe_open(mediapipe.FOLDER / name, "numpy") as file:
+            metadata = file.metadata()
+        assert set(metadata) == {"source", "source_sha256", "licence"}
+        assert "Apache-2.0" in metadata["licence"]
+    assert "Apache License" in (mediapipe.FOLDER / "LICENSE-mediapipe").read_text()
