@@ -1,4 +1,4 @@
-"""What a model is made of: every architectural switch, and the two published presets.
+"""What a model is made of: every architectural switch, the two published presets and our own.
 
 "Released" is the authors' public code and checkpoint, "paper" the published text (Ren et al.,
 ICCV 2023). They differ in the attention, the depth of the transformer and in what is projected
@@ -32,7 +32,10 @@ class ModelConfig:
     (`dir_jax.models.parts`), or one's own as "package.module:Class".
 
     Attributes:
-      encoder: "resnet50".
+      encoder: "resnet50", or "landmark": MediaPipe's hand landmark network.
+      landmark_widths: channels to which the landmark network's maps are brought; 0: as they are
+        (144, 240, 672, 1152). The first map is looked at by a third refinement only.
+      train_encoder: whether the landmark network is trained too, or stays as it is.
       encoder_blocks: bottlenecks in each of the ResNet's four groups (ResNet-50: 3, 4, 6, 3).
       encoder_width: channels of the ResNet's stem; the groups give 4, 8, 16 and 32 times as many.
       image_stride: 1, or 2: the encoder sees the photograph at half size. A quarter of its
@@ -66,6 +69,8 @@ class ModelConfig:
     """
 
     encoder: str = "resnet50"
+    landmark_widths: tuple[int, ...] = (0, 64, 128, 256)
+    train_encoder: bool = False
     encoder_blocks: tuple[int, ...] = (3, 4, 6, 3)
     encoder_width: int = 64
     image_stride: int = 1
@@ -115,6 +120,15 @@ class ModelConfig:
 PRESETS = {
     "released": ModelConfig(),
     "paper": ModelConfig(attention="light", transformer_blocks=4, planes="joint"),
+    "open_hands": ModelConfig(
+        encoder="landmark",
+        attention="light",
+        planes="joint",
+        feature_width=48,
+        joint_width=64,
+        plane_width=32,
+        graph_layers=3,
+    ),
 }
 
 TINY = {

@@ -15,9 +15,9 @@ import numpy as np
 from flax import linen as nn
 
 from dir_jax.models import mediapipe
-from dir_jax.models.constants import IMAGENET_MEAN, IMAGENET_STD
-from dir_jax.models.convolutions import Conv
-from dir_jax.models.layers import BatchNorm, Dtype
+from dir_jax.models.config import ModelConfig
+from dir_jax.models.layers import BatchNorm, Conv
+from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD
 
 
 def one_by_one(function: Callable, images: jax.Array) -> tuple[jax.Array, ...]:
@@ -33,22 +33,16 @@ class LandmarkEncoder(nn.Module):
     """Four feature maps at strides 4, 8, 16 and 32.
 
     Attributes:
-      widths: channels of the four maps; 0: a map is left as it is.
-      trained: whether the network's own weights are parameters.
-      axis_name: see `BatchNorm`.
-      dtype: arithmetic type, None to follow the input.
+      config: its `landmark_widths` (channels of the maps) and `train_encoder`.
     """
 
-    widths: tuple[int, ...]
-    trained: bool = False
-    axis_name: str | None = None
-    dtype: Dtype = None
+    config: ModelConfig
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> tuple[jax.Array, ...]:
         """(B, S, S, 3), ImageNet-normalised, to c1..c4."""
         weights: dict[str, Any] = mediapipe.load(mediapipe.LANDMARK_FILE)
-        if self.trained:
+        if self.config.train_encoder:
             weights = {
                 name: self.param(name, lambda key, value=value: jnp.asarray(value))
                 for name, value in weights.items()
@@ -56,17 +50,15 @@ class LandmarkEncoder(nn.Module):
             }
         weights = {name: jnp.asarray(value, images.dtype) for name, value in weights.items()}
         scale, shift = (np.asarray(v, np.float32) for v in (IMAGENET_STD, IMAGENET_MEAN))
-        images = images * scale + shift
-        if self.trained or jax.default_backend() != "cpu":
+        images = (images * scale + shift).astype(images.dtype)
+        if self.config.train_encoder or jax.default_backend() != "cpu":
             maps = mediapipe.landmark_maps(weights, images)
         else:
             maps = one_by_one(lambda image: mediapipe.landmark_maps(weights, image), images)
         result = []
-        for number, (width, features) in enumerate(zip(self.widths, maps, strict=True), 1):
-            if not width:
-                result.append(features)
-                continue
-            x = Conv(width, use_bias=False, dtype=self.dtype, name=f"conv{number}")(features)
-            x = BatchNorm(None, self.axis_name, name=f"norm{number}")(x, train)
-            result.append(nn.relu(x))
+        for number, (width, x) in enumerate(zip(self.config.landmark_widths, maps, strict=True), 1):
+            if width:
+                x = Conv(width, use_bias=False, name=f"conv{number}")(x)
+                x = nn.relu(BatchNorm(name=f"norm{number}")(x, train))
+            result.append(x)
         return tuple(result)

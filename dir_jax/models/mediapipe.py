@@ -208,7 +208,7 @@ def palms(weights: Weights, images: jax.Array) -> tuple[jax.Array, jax.Array]:
       boxes (B, 2016, 18): centre, size and seven points in pixels, relative to the anchor; and
       logits (B, 2016). Anchors of stride 8 come first, row by row.
     """
-    from dir_jax.models.convolutions import enlarge
+    from dir_jax.models.layers import enlarge
 
     x = _prelu(weights, "stem", _stem(weights, images))
     maps = {}

@@ -12,7 +12,10 @@ from typing import Any
 
 PARTS: dict[str, dict[str, str | None]] = {
     # Encoder and initial estimate: (images, train) -> four maps
-    "encoder": {"resnet50": "dir_jax.models.resnet:ResNet"},
+    "encoder": {
+        "resnet50": "dir_jax.models.resnet:ResNet",
+        "landmark": "dir_jax.models.landmark:LandmarkEncoder",
+    },
     # Graph network: (x, train) -> x, each hand for itself; None: left out
     "graph": {
         "per_joint": "dir_jax.models.joints:PerJointGraph",

@@ -117,3 +117,24 @@ def test_the_files_name_source_and_licence():
         assert set(metadata) == {"source", "source_sha256", "licence"}
         assert "Apache-2.0" in metadata["licence"]
     assert "Apache License" in (mediapipe.FOLDER / "LICENSE-mediapipe").read_text()
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_encoder_sees_normalised_photographs_and_freezes(trained):
+    from dir_jax.losses.targets import normalise_images
+    from dir_jax.models.config import ModelConfig
+    from dir_jax.models.landmark import LandmarkEncoder
+
+    levels = np.round(picture(64) * 255).astype(np.uint8)
+    config = ModelConfig(encoder="landmark", landmark_widths=(0, 0, 5, 0), train_encoder=trained)
+    encoder = LandmarkEncoder(config)
+    images = normalise_images(np.concatenate([levels, levels[:, ::-1]]))
+    variables = encoder.init(jax.random.key(0), images, train=False)
+    maps = encoder.apply(variables, images, train=False)
+    weights = mediapipe.load(mediapipe.LANDMARK_FILE)
+    wanted = mediapipe.landmark_maps(weights, levels / np.float32(255))
+    assert maps[2].shape == (2, 4, 4, 5)
+    for place in (0, 1, 3):
+        np.testing.assert_allclose(maps[place][:1], wanted[place], atol=2e-4)
+    own = {name for name in variables["params"] if name.endswith((".kernel", ".bias"))}
+    assert own == ({n for n in weights if not n.startswith("head.")} if trained else set())
