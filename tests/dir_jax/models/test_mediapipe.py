@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from dir_jax.models import mediapipe
+from dir_jax.models.config import ModelConfig
+from dir_jax.models.landmark import LandmarkEncoder
+from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD
 from tools.convert_mediapipe import read_model
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden" / "mediapipe.npz"
@@ -121,18 +124,16 @@ def test_the_files_name_source_and_licence():
 
 @pytest.mark.parametrize("trained", [False, True])
 def test_the_encoder_sees_normalised_photographs_and_freezes(trained):
-    from dir_jax.losses.targets import normalise_images
-    from dir_jax.models.config import ModelConfig
-    from dir_jax.models.landmark import LandmarkEncoder
-
-    levels = np.round(picture(64) * 255).astype(np.uint8)
     config = ModelConfig(encoder="landmark", landmark_widths=(0, 0, 5, 0), train_encoder=trained)
     encoder = LandmarkEncoder(config)
-    images = normalise_images(np.concatenate([levels, levels[:, ::-1]]))
+    image = picture(64)
+    images = (np.concatenate([image, image[:, ::-1]]) - np.float32(IMAGENET_MEAN)) / np.float32(
+        IMAGENET_STD
+    )
     variables = encoder.init(jax.random.key(0), images, train=False)
     maps = encoder.apply(variables, images, train=False)
     weights = mediapipe.load(mediapipe.LANDMARK_FILE)
-    wanted = mediapipe.landmark_maps(weights, levels / np.float32(255))
+    wanted = mediapipe.landmark_maps(weights, image)
     assert maps[2].shape == (2, 4, 4, 5)
     for place in (0, 1, 3):
         np.testing.assert_allclose(maps[place][:1], wanted[place], atol=2e-4)
