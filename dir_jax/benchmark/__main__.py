@@ -36,6 +36,7 @@ from dir_jax.benchmark.measure import (
 )
 from dir_jax.benchmark.summary import network, operations
 from dir_jax.compare import checkout
+from dir_jax.evaluation.tables import text_table
 from dir_jax.models.config import PRESETS
 from dir_jax.models.network import DIR
 from dir_jax.weights.loading import load_hands
@@ -117,8 +118,10 @@ def measure(
     for name, timing in times.items():
         if isinstance(timing, str):
             theirs[name] = {"failed": timing}
-        else:
-            (ours if name in ours else theirs)[name] |= dataclasses.asdict(timing)
+            continue
+        (ours if name in ours else theirs)[name] |= dataclasses.asdict(timing)
+        if name in theirs:
+            theirs[name]["ours_over_theirs"] = times["default"].seconds / timing.seconds
     runs.clear()
     request = {
         "config": dataclasses.asdict(model.config),
@@ -193,80 +196,85 @@ def contract(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+    return "-" if value is None else f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
 def _giga(value: float | None) -> str:
     return "-" if value is None else f"{value / GIGA:.2f}"
 
 
-def table(rows: list[list[str]]) -> str:
-    """Rows of cells, the first one the header, in columns; a row may end early."""
-    widths = [max(len(row[i]) for row in rows if len(row) > i + 1) for i in range(len(rows[0]) - 1)]
-    widths.append(max(len(row[-1]) for row in rows if len(row) == len(rows[0])))
-    lines = []
-    for row in rows:
-        first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=False))
-        lines.append("  ".join([row[0].ljust(len(first)), *rest]))
-    return "\n".join(lines)
+def _small(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"
 
 
-def _timed(found: dict[str, Any]) -> list[str]:
-    return [_seconds(found[key]) for key in ("seconds", "fastest_s", "slowest_s")]
+_TIMES = {
+    "seconds": ("seconds", _seconds),
+    "from": ("fastest_s", _seconds),
+    "to": ("slowest_s", _seconds),
+}
+_VARIANTS = {
+    **_TIMES,
+    "compile s": ("compile_s", _seconds),
+    "XLA GFLOP": ("xla_flops", _giga),
+    "XLA GB": ("xla_bytes", _giga),
+    "peak GB": ("peak_bytes", _giga),
+    "difference": ("difference", _small),
+}
+_REFERENCE = {
+    **_TIMES,
+    "first run s": ("first_s", _seconds),
+    "peak GB": ("peak_bytes", _giga),
+    "ours / theirs": ("ours_over_theirs", "{:.2f}".format),
+}
+_HANDS = {
+    "ms": ("seconds", lambda seconds: f"{1e3 * seconds:.2f}"),
+    "times ours": ("times_ours", "{:.1f}".format),
+    "difference": ("difference", _small),
+}
+"""Heading of a column to the key of its figure and how it is written."""
 
 
-def _print_tables(mode: str, batch: int, found: dict[str, Any], limits: dict[str, float]) -> None:
-    rows = [["variant", "seconds", "from", "to", "compile s", "XLA GFLOP", "XLA GB", "peak GB"]]
-    rows[0] += ["difference"]
-    for name, figures in found["variants"].items():
-        sizes = [_giga(figures[key]) for key in ("xla_flops", "xla_bytes", "peak_bytes")]
-        apart = "-" if figures["difference"] is None else f"{figures['difference']:.1e}"
-        rows.append([name, *_timed(figures), _seconds(figures["compile_s"]), *sizes, apart])
-    print(f"{mode}, batch {batch}\n{table(rows)}")
-    default = found["variants"]["default"]
-    if found["reference"]:
-        rows = [["PyTorch", "seconds", "from", "to", "first run s", "peak GB", "ours / theirs"]]
-        for name, form in found["reference"].items():
-            if "failed" in form:
-                rows.append([name, f"failed: {form['failed']}"])
-                continue
-            share = f"{default['seconds'] / form['seconds']:.2f}"
-            first, peak = _seconds(form["first_s"]), _giga(form["peak_bytes"])
-            rows.append([name, *_timed(form), first, peak, share])
-        print(f"{mode}, the PyTorch code\n{table(rows)}")
-    gflop = found["gflop_per_image"] * batch
-    if mode == "train_step":
-        gflop = (default["xla_flops"] or 0) / GIGA
-    if gflop:
-        rate = gflop / default["seconds"]
-        text = (
-            f"roofline: {gflop:.1f} GFLOP in {default['seconds']:.3f} s = {rate:.0f} GFLOP/s, "
-            f"{rate / limits['matrix_gflop_s']:.0%} of the {limits['matrix_gflop_s']:.0f} GFLOP/s "
-            "of a large matrix product"
-        )
-        if default["xla_bytes"]:
-            speed = default["xla_bytes"] / GIGA / default["seconds"]
-            text += (
-                f"; at most {speed:.1f} GB/s of memory traffic by XLA's count, where a large copy "
-                f"reaches {limits['memory_gb_s']:.1f}"
-            )
-        print(text)
-    print()
+def table(title: str, rows: dict[str, dict[str, Any]], columns: dict[str, tuple]) -> str:
+    """A line for each row, and those that failed below with the reason."""
+    lines = [["", *columns]]
+    for name, found in rows.items():
+        if "failed" not in found:
+            lines.append([name, *(show(found[key]) for key, show in columns.values())])
+    failed = [f"{name}  failed: {f['failed']}" for name, f in rows.items() if "failed" in f]
+    return "\n".join([title, text_table(lines), *failed])
 
 
 def hands_table(rows: list[dict[str, Any]]) -> str:
     """Hand layers: milliseconds and times ours, by batch and mode."""
-    lines = [["layer", "batch", "mode", "ms", "times ours", "difference"]]
-    for row in rows:
-        cells = [row["layer"], str(row["batch"]), row["mode"]]
-        if "failed" in row:
-            lines.append([*cells, f"failed: {row['failed']}"])
-            continue
-        figures = f"{1e3 * row['seconds']:.2f}", f"{row['times_ours']:.1f}"
-        lines.append([*cells, *figures, f"{row['difference']:.1e}"])
-    return "hand model, right hand, float32\n" + table(lines)
+    named = {f"{row['layer']}, {row['mode']}, batch {row['batch']}": row for row in rows}
+    return table("hand model, right hand, float32", named, _HANDS)
+
+
+def roofline(gflop: float, default: dict[str, Any], limits: dict[str, float]) -> str:
+    """How near a run comes to what the machine reaches at best."""
+    seconds, most = default["seconds"], limits["matrix_gflop_s"]
+    text = (
+        f"roofline: {gflop:.1f} GFLOP in {seconds:.3f} s = {gflop / seconds:.0f} GFLOP/s, "
+        f"{gflop / seconds / most:.0%} of the {most:.0f} GFLOP/s of a large matrix product"
+    )
+    if default["xla_bytes"]:
+        text += (
+            f"; at most {default['xla_bytes'] / GIGA / seconds:.1f} GB/s of memory traffic by "
+            f"XLA's count, where a large copy reaches {limits['memory_gb_s']:.1f}"
+        )
+    return text
+
+
+def _print(mode: str, batch: int, found: dict[str, Any], limits: dict[str, float]) -> None:
+    print(table(f"{mode}, batch {batch}", found["variants"], _VARIANTS))
+    if found["reference"]:
+        print(table(f"{mode}, the PyTorch code", found["reference"], _REFERENCE))
+    default, gflop = found["variants"]["default"], found["gflop_per_image"] * batch
+    if mode == "train_step":
+        gflop = (default["xla_flops"] or 0) / GIGA
+    if gflop:
+        print(roofline(gflop, default, limits))
+    print()
 
 
 def stamp() -> dict[str, str]:
@@ -300,7 +308,7 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
         for batch in arguments.batch:
             for mode in (m for m in programs.MODES if m in arguments.modes):
                 found = measure(arguments, model, mode, batch, cache)
-                _print_tables(mode, batch, found, result["ceilings"])
+                _print(mode, batch, found, result["ceilings"])
                 short = contract(found)
                 result["batches"].setdefault(str(batch), {})[mode] = short | found
                 if batch == arguments.batch[0]:

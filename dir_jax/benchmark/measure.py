@@ -136,46 +136,25 @@ def xla_figures(program: Any) -> dict[str, float | int | None]:
 
 @contextlib.contextmanager
 def fresh_cache() -> Iterator[str]:
-    """An empty persistent compilation cache, used for everything compiled in the block.
+    """An empty persistent compilation cache, which processes of their own can share.
 
     Yields:
       Its folder.
     """
-    settings = {
-        "jax_compilation_cache_dir": None,
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
+    names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, f"jax_{name}") for name in names]
+
+    def configure(values):
+        for name, value in zip(names, values, strict=True):
+            jax.config.update(f"jax_{name}", value)
+        compilation_cache.reset_cache()
+
     with tempfile.TemporaryDirectory() as folder:
-        settings["jax_compilation_cache_dir"] = folder
+        configure([folder, 0.0])
         try:
-            _configure(settings)
             yield folder
         finally:
-            _configure(before)
-
-
-def _configure(settings: dict[str, Any]) -> None:
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-
-
-def compile_twice(build: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Seconds to trace, compile and run once from nothing, then with the persistent cache filled.
-
-    Call it within `fresh_cache`.
-
-    Returns:
-      cold seconds, cached seconds, and what the second call built.
-    """
-    jax.clear_caches()
-    cold, built = once(build)
-    del built
-    jax.clear_caches()
-    cached, built = once(build)
-    return cold, cached, built
+            configure(before)
 
 
 def ceilings() -> dict[str, float]:
