@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--output", required=True, metavar="DIR", help="folder for the results, NAME.hands.*")
     add_model_arguments(parser)
-    boxes = parser.add_argument_group("where the hands are (default: the whole photo)")
+    boxes = parser.add_argument_group("where the hands are (default: they are looked for)")
     boxes = boxes.add_mutually_exclusive_group()
     boxes.add_argument(
         "--box",
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         help="around both hands, pixels of the upright photo: one for all or one for each PATH",
     )
     boxes.add_argument("--boxes", metavar="FILE", help=BOX_FILES.replace("%", "%%"))
-    boxes.add_argument("--detect", action="store_true", help="find them (docs/prediction.md)")
+    boxes.add_argument("--detect", action="store_true", help="look for them (the default)")
     boxes.add_argument("--whole", action="store_true", help="the crop is the whole photo")
     kinds = ", ".join(FORMATS)
     add(
@@ -75,7 +75,7 @@ def _finder(arguments: argparse.Namespace) -> Finder:
     """The way to find boxes that the arguments ask for.
 
     Raises:
-      ValueError: a number of boxes that fits nothing, an unreadable file, no detector.
+      ValueError: a number of boxes that fits nothing, an unreadable file.
     """
     count = len(arguments.inputs)
     if arguments.box:
@@ -86,11 +86,11 @@ def _finder(arguments: argparse.Namespace) -> Finder:
         return given(arguments.box)
     if arguments.boxes:
         return annotated(arguments.boxes)
-    if arguments.detect:
-        from dir_jax.prediction.detection import HandDetector  # its networks, only when asked for
+    if arguments.whole:
+        return whole_photo
+    from dir_jax.prediction.detection import HandDetector  # its networks, only when needed
 
-        return detected(HandDetector())
-    return whole_photo
+    return detected(HandDetector())
 
 
 class Run:
@@ -203,6 +203,7 @@ def predict(arguments: argparse.Namespace) -> int:
     begin = time.perf_counter()
     clock = Clock()
     finder = _finder(arguments)
+    detect = not (arguments.box or arguments.boxes or arguments.whole)
     sources, useless = find_sources(arguments.inputs)
     run = Run(arguments, finder, len(sources) + len(useless), clock)
     keep_compiled()
@@ -220,12 +221,12 @@ def predict(arguments: argparse.Namespace) -> int:
         predictors.append(Predictor(loaded, min(arguments.batch_size, len(photos)), clock))
         run.photos(predictors[-1], photos)
     if videos:
-        size = 1 if arguments.detect else arguments.batch_size
+        size = 1 if detect else arguments.batch_size
         predictors.append(Predictor(loaded, size, clock))
         if "html" in run.kinds:
             print("note: pages are made of photos, not of videos")
         for source in videos:
-            run.video(predictors[-1], source, arguments.detect)
+            run.video(predictors[-1], source, detect)
     print(_timing(run, sum(p.looked_at for p in predictors), time.perf_counter() - begin))
     if run.failed:
         print(f"error: {run.failed} of {run.total} inputs could not be used", file=sys.stderr)

@@ -160,7 +160,7 @@ def test_command_on_photos_of_all_kinds(checkpoint, tmp_path, capsys):
     (tmp_path / "hand.json").write_text("the user's own")
     inputs = files_below(tmp_path)
     own = {name: (tmp_path / name).read_bytes() for name in inputs}
-    options = ["--checkpoint", checkpoint, "--batch_size", "2"]
+    options = ["--checkpoint", checkpoint, "--batch_size", "2", "--whole"]
     for _ in range(2):
         assert predict(tmp_path, *options, "--html", output=".") == 2
         captured = capsys.readouterr()
@@ -199,7 +199,7 @@ def test_command_on_a_folder_with_a_detector(checkpoint, tmp_path, capsys, monke
             return [types.SimpleNamespace(box=box, presence=0.875) for box in boxes]
 
     monkeypatch.setattr("dir_jax.prediction.detection.HandDetector", Detector)
-    options = ["--checkpoint", checkpoint, "--batch_size", "2", "--detect"]
+    options = ["--checkpoint", checkpoint, "--batch_size", "2"]
     assert predict(folder, *options, output="../out") == 2
     captured = capsys.readouterr()
     assert captured.err.count("error: ") == 4 and captured.err.count("\n") == 4
@@ -260,7 +260,7 @@ def test_what_ends_a_run(checkpoint, tmp_path, capsys, monkeypatch, error, statu
 
     json_of = outputs.FORMATS["json"]
     monkeypatch.setitem(outputs.FORMATS, "json", json_of._replace(write=fail))
-    options = ["--checkpoint", checkpoint, "--write", "json"]
+    options = ["--checkpoint", checkpoint, "--write", "json", "--whole"]
     assert predict(tmp_path, *options, image=["a.png", "b.png"]) == status
     said = capsys.readouterr().err
     assert said.startswith(message) and said.count("\n") == (3 if status == 70 else 1)
