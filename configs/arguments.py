@@ -1,14 +1,17 @@
-"""A recipe and its fields on the command lines of programs with arguments of their own."""
+"""Reading `--config FILE` and its fields from a command line, the same way for every program."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dir_jax.training.exits import BadInputError
-
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
+
+
+class BadInputError(ValueError):
+    """What the user gave does not work; the message says what was wanted."""
 
 
 def split_recipe_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -31,7 +34,7 @@ def split_recipe_arguments(arguments: Sequence[str]) -> tuple[list[str], list[st
 
 
 def parse_recipe(arguments: Sequence[str]) -> tuple[ConfigDict, str | None, list[str]]:
-    """Reads `--config FILE [--config.x.y=v ...] [--workdir DIR]`.
+    """Reads `--config FILE[:ARGUMENT] [--config.x.y=v ...] [--workdir DIR]`.
 
     Returns:
       The recipe with its fields set, the work folder (None when none is named), and what is
@@ -46,11 +49,7 @@ def parse_recipe(arguments: Sequence[str]) -> tuple[ConfigDict, str | None, list
     command = ["program", *arguments]  # absl leaves the first out
     values = flags.FlagValues()
     recipe = config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "Recipe, for example configs/quickstart.py.",
-        flag_values=values,
-        sys_argv=command,
+        "config", None, "Recipe.", flag_values=values, sys_argv=command
     )
     workdir = flags.DEFINE_string("workdir", None, "Results go here.", flag_values=values)
     try:
@@ -58,15 +57,8 @@ def parse_recipe(arguments: Sequence[str]) -> tuple[ConfigDict, str | None, list
         if hasattr(recipe.value, "to_dict"):
             return recipe.value, workdir.value, rest
         problem = "--config is missing or not a recipe; for example --config configs/quickstart.py"
-    except OSError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        problem = f"--config cannot be read: {lines[-1]}"
-    except (AttributeError, KeyError) as error:
-        # A KeyError's text is quoted, once or twice, with a proposal on a second line.
-        name = str(error).replace("\\n", "\n").splitlines()[0].strip("\"'\\")
-        problem = f"the recipe has no field {name!r}; python train.py --help lists them"
-    except (flags.Error, ValueError, TypeError, SyntaxError, ImportError) as error:
-        problem = str(error).splitlines()[0]
+    except Exception as error:  # a recipe is a program: it may raise whatever it likes
+        problem = _problem(error)
     raise BadInputError(problem)
 
 
@@ -77,3 +69,21 @@ def read_recipe(arguments: Sequence[str]) -> dict[str, Any]:
       BadInputError: no such file, or a field it does not have.
     """
     return parse_recipe(arguments)[0].to_dict() if arguments else {}
+
+
+def _problem(error: Exception) -> str:
+    """What went wrong with a recipe or a field of it, in one line."""
+    lines = [line.strip() for line in str(error).replace("\\n", "\n").splitlines() if line.strip()]
+    first, last = (lines[0], lines[-1]) if lines else (type(error).__name__,) * 2
+    if isinstance(error, OSError):
+        return f"--config cannot be read: {last}"
+    if first.endswith("Error whilst parsing config file:"):
+        return f"--config cannot be used: {last.removeprefix('ValueError: ')}"
+    if "has no attribute 'get_config'" in first:
+        return "--config is not a recipe: it has no get_config(); see configs/quickstart.py"
+    if isinstance(error, AttributeError | KeyError):
+        # A KeyError's text is quoted, once or twice; a locked ConfigDict names all fields it has.
+        named = re.match(r"""["'\\]*Key ["'\\]+(.+?)["'\\]+ does not exist""", first)
+        name = named[1] if named else first.strip("\"'\\")
+        return f"the recipe has no field {name!r}; python train.py --help lists them"
+    return first

@@ -1,9 +1,8 @@
-"""Every field of a recipe, with the paper's values; recipes change a few of them.
-
-    python train.py --config configs/base.py --workdir DIR --config.data.dir DATA
+"""Every field of a recipe, with a value that suits most; a recipe sets those it is about.
 
 Any field can be set on the command line: --config.group.field=value. Paths may be empty ("")
-where that has a meaning of its own, given below.
+where that has a meaning of its own, given below. The length of the run and the learning rate have
+no value here: every recipe gives its own. A field that is not here is refused, in a recipe too.
 """
 
 from __future__ import annotations
@@ -16,35 +15,48 @@ from dir_jax.losses.terms import RECIPES
 from dir_jax.models.config import PRESETS
 
 
-def get_config() -> ConfigDict:
-    """The released architecture and losses under the schedule of the paper (section 4)."""
+def get_config(network: str = "released") -> ConfigDict:
+    """All fields; architecture and losses as in the released code, or as in the "paper"."""
     config = ConfigDict()
     config.seed = 0  # decides initial weights, order and augmentation of the data
     config.mano = ""  # folder with MANO_LEFT and MANO_RIGHT (.pkl or .npz); "": the open hand
-    config.model = ConfigDict(dataclasses.asdict(PRESETS["released"]))
-    config.loss = ConfigDict(RECIPES["released"])  # a weight for each term
-    config.optimizer = optimizer()
+    config.model = ConfigDict(dataclasses.asdict(PRESETS[network]))
+    config.loss = ConfigDict(RECIPES[network])  # a weight for each term
+    config.optimizer = {  # AdamW as torch has it
+        "learning_rate": 0.0,  # falls to 0 along a cosine over the whole run
+        "warmup_steps": 0,
+        "weight_decay": 0.01,
+        "b1": 0.9,
+        "b2": 0.999,
+        "eps": 1e-8,
+    }
     config.data = data()
-    config.train = train()
-    config.validation = validation()
-    config.evaluation = evaluation()
-    config.log = log()
-    config.parallel = parallel()
-    return config
-
-
-def optimizer() -> ConfigDict:
-    """AdamW as torch has it; the released code's config says 5e-4 for the rate."""
-    return ConfigDict(
-        {
-            "learning_rate": 3e-4,  # falls to 0 along a cosine over the whole run
-            "warmup_steps": 0,
-            "weight_decay": 0.01,
-            "b1": 0.9,
-            "b2": 0.999,
-            "eps": 1e-8,
-        }
-    )
+    config.train = {
+        "batch_size": 64,  # over all devices of all machines
+        "epochs": 0.0,
+        "steps": 0,  # if not 0, instead of epochs
+        "imagenet_weights": "",  # a torchvision ResNet-50, .pth or .safetensors; "": none
+        "initial_checkpoint": "",  # variables to start from (workdir, checkpoint, converted)
+        "checkpoint_every": 1000,  # steps
+        "keep": 2,  # latest checkpoints; the best on validation is kept besides
+        "nonfinite_limit": 0,  # updates that may be skipped for not being finite; 0: stop
+    }
+    # On the split "val" during training; the best wrist_scaled MPJPE is kept.
+    config.validation = {"every": 5000, "examples": 2000}  # steps; 0 examples: all of them
+    # On the split "test" when training is over; 0 examples: all of them.
+    config.evaluation = {"batch_size": 64, "examples": 0, "pictures": 8}
+    # How often, in steps, numbers are written; pictures come with every validation.
+    config.log = {"every": 100}
+    config.parallel = {  # devices and machines, see docs/recipes.md
+        "backend": "pmap",  # or "jit": one program over a NamedSharding
+        "coordinator": "",  # "host:port" of process 0, or "auto" (Slurm, TPU pods, ...)
+        "processes": 1,
+        "process": 0,
+        "heartbeat_seconds": 100,  # a process silent for so long is lost, and ends the run
+        "xla_flags": "",  # for the compiler, besides those of the environment
+        "compilation_cache": "~/.cache/dir_jax/compiled",  # "": none
+    }
+    return config.lock()
 
 
 def data() -> ConfigDict:
@@ -74,51 +86,5 @@ def data() -> ConfigDict:
                 "brightness": 0.05,
                 "noise": 0.01,
             },
-        }
-    )
-
-
-def train() -> ConfigDict:
-    """Length of the run, its starting point, and what it does when something goes wrong."""
-    return ConfigDict(
-        {
-            "batch_size": 64,  # over all devices of all machines
-            "epochs": 50.0,
-            "steps": 0,  # if not 0, instead of epochs
-            "imagenet_weights": "",  # a torchvision ResNet-50, .pth or .safetensors; "": none
-            "initial_checkpoint": "",  # variables to start from (workdir, checkpoint, converted)
-            "checkpoint_every": 1000,  # steps
-            "keep": 2,  # latest checkpoints; the best on validation is kept besides
-            "nonfinite_limit": 0,  # updates that may be skipped for not being finite; 0: stop
-        }
-    )
-
-
-def validation() -> ConfigDict:
-    """Evaluation on the split "val" during training; the best wrist_scaled MPJPE is kept."""
-    return ConfigDict({"every": 5000, "examples": 2000})  # steps; 0 examples: all of them
-
-
-def evaluation() -> ConfigDict:
-    """Evaluation on the split "test" when training is over."""
-    return ConfigDict({"batch_size": 64, "examples": 0, "pictures": 8})  # 0 examples: all
-
-
-def log() -> ConfigDict:
-    """How often, in steps, numbers are written; pictures come with every validation."""
-    return ConfigDict({"every": 100})
-
-
-def parallel() -> ConfigDict:
-    """Devices and machines (see docs/recipes.md)."""
-    return ConfigDict(
-        {
-            "backend": "pmap",  # or "jit": one program over a NamedSharding
-            "coordinator": "",  # "host:port" of process 0, or "auto" (Slurm, TPU pods, ...)
-            "processes": 1,
-            "process": 0,
-            "heartbeat_seconds": 100,  # a process silent for so long is lost, and ends the run
-            "xla_flags": "",  # for the compiler, besides those of the environment
-            "compilation_cache": "~/.cache/dir_jax/compiled",  # "": none
         }
     )

@@ -8,60 +8,45 @@ them, trains a small network, evaluates it and draws what it sees.
 
 from __future__ import annotations
 
-import dataclasses
-
 from ml_collections import ConfigDict
 
 from configs import base
-from dir_jax.models.config import PRESETS
+
+SMALL = {
+    "encoder_blocks": (1, 1, 1, 1),
+    "encoder_width": 16,
+    "image_stride": 2,
+    "feature_width": 32,
+    "joint_width": 32,
+    "plane_width": 16,
+    "graph_layers": 2,
+    "transformer_blocks": 2,
+    "transformer_heads": 2,
+}
+"""The paper's network in 1.5 million weights, looking at photographs at half size."""
 
 
 def get_config() -> ConfigDict:
     """The paper's architecture with small widths, on hands that do not hide each other much."""
     config = base.get_config()
-    config.model = small_model()
+    config.model = base.get_config("paper").model
+    config.model.update(SMALL)
     config.data.update(
-        {
-            "synthesize": True,
-            "synthesize_train": 1600,
-            "synthesize_val": 200,
-            "synthesize_test": 200,
-            "synthesize_single_share": 0.0,
-            "synthesize_views": 2,
-            "synthesize_meetings": ("side", "backs", "free", "tent", "touch"),
-            "synthesize_yaw": 30.0,
-            "synthesize_pitch": 20.0,
-        }
+        synthesize=True,
+        synthesize_train=1600,
+        synthesize_single_share=0.0,
+        synthesize_views=2,
+        synthesize_meetings=("side", "backs", "free", "tent", "touch"),
+        synthesize_yaw=30.0,
+        synthesize_pitch=20.0,
     )
     # Nearly upright: the side from which an arm comes in then tells left from right.
     config.data.augmentation.update(
-        {"rotation_degrees": 15.0, "blur": 0.0, "gain": 0.1, "brightness": 0.02, "noise": 0.0}
+        rotation_degrees=15.0, blur=0.0, gain=0.1, brightness=0.02, noise=0.0
     )
-    config.train.batch_size = 16
-    config.train.steps = 1500
-    config.train.checkpoint_every = 500
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.warmup_steps = 50
+    config.train.update(batch_size=16, steps=1500, checkpoint_every=500)
+    config.optimizer.update(learning_rate=2e-3, warmup_steps=50)
     config.validation.every = 500
     config.evaluation.batch_size = 50
     config.log.every = 50
     return config
-
-
-def small_model() -> ConfigDict:
-    """The paper's network in 1.5 million weights, looking at photographs at half size."""
-    model = ConfigDict(dataclasses.asdict(PRESETS["paper"]))
-    model.update(
-        {
-            "encoder_blocks": (1, 1, 1, 1),
-            "encoder_width": 16,
-            "image_stride": 2,
-            "feature_width": 32,
-            "joint_width": 32,
-            "plane_width": 16,
-            "graph_layers": 2,
-            "transformer_blocks": 2,
-            "transformer_heads": 2,
-        }
-    )
-    return model

@@ -14,20 +14,15 @@ from dir_jax.models.config import TINY
 
 
 def get_config() -> ConfigDict:
-    """The base recipe with tiny widths."""
+    """The released architecture with tiny widths."""
     config = base.get_config()
     config.model.update({**TINY, "stages": 1, "graph_layers": 1, "transformer_blocks": 1})
     # Nearly all of its time is compiling: without the compiler's optimisations it takes less.
     config.parallel.xla_flags = "--xla_backend_optimization_level=0"
-    config.data.synthesize = True
-    config.data.synthesize_train = 16
-    config.data.synthesize_val = 4
-    config.data.synthesize_test = 4
-    config.train.batch_size = 4
-    config.train.steps = 20
-    config.train.checkpoint_every = 10
+    config.data.update(synthesize=True, synthesize_train=16, synthesize_val=4, synthesize_test=4)
+    config.train.update(batch_size=4, steps=20, checkpoint_every=10)
+    config.optimizer.learning_rate = 3e-4
     config.validation.every = 20
-    config.evaluation.batch_size = 4
-    config.evaluation.pictures = 2
+    config.evaluation.update(batch_size=4, pictures=2)
     config.log.every = 2
     return config

@@ -29,6 +29,11 @@ EXTRAS = {
 }
 """Optional parts of the installation (pyproject.toml), each with the modules it brings."""
 
+
+class FailedError(RuntimeError):
+    """The input was good, and yet the command failed; the message says why and what to do."""
+
+
 Main = Callable[[Sequence[str] | None], int]
 
 
@@ -76,7 +81,7 @@ def status_of(error: BaseException) -> int:
     """The exit status for an exception that ends a command."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FAILED
-    if isinstance(error, MemoryError) or type(error).__name__ == "JaxRuntimeError":
+    if isinstance(error, MemoryError | FailedError) or type(error).__name__ == "JaxRuntimeError":
         return FAILED
     if isinstance(error, ModuleNotFoundError) and extra_of(error.name or ""):
         return BAD_INPUT

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipeline import dataset, records
+from input_pipeline.commands import FailedError
 
 _PARSED = (
     "image",
@@ -35,7 +36,7 @@ except RuntimeError:
     pass
 
 
-class RecordError(RuntimeError):
+class RecordError(FailedError):
     """Stored examples that cannot be read; the message names them."""
 
 

@@ -7,36 +7,41 @@ import pathlib
 import jax
 import pytest
 
-from configs import base
-from dir_jax.losses.terms import loss_config
-from dir_jax.models.config import model_config
+from configs import ablation, base, dir_interhand
+from configs.arguments import BadInputError
 from dir_jax.models.types import IMAGE_SIZE
 from dir_jax.training import settings
-from dir_jax.training.command_line import parse
-from dir_jax.training.exits import BadInputError
+from dir_jax.training.command import main, parse
 from input_pipeline.synthetic.meetings import MEETINGS
 from input_pipeline.synthetic.plan import FULL_VARIETY
 from tests.dir_jax.training_fixtures import toy_hands
 
 ROOT = pathlib.Path(__file__).parent.parent
-NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
+OTHERS = {"__init__", "arguments", "base"}
+NAMES = sorted({path.stem for path in (ROOT / "configs").glob("*.py")} - OTHERS)
+
+
+ROWS = [f"ablation:{prefix}{row}" for prefix in ("", ablation.SMALL) for row in ablation.ROWS]
 
 
 def recipe(name):
-    return importlib.import_module(f"configs.{name}").get_config()
+    module, _, argument = name.partition(":")
+    return importlib.import_module(f"configs.{module}").get_config(*filter(None, [argument]))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *ROWS])
 def test_every_recipe_has_the_base_fields_and_valid_values(name):
     config = recipe(name)
     assert settings.flat(settings.plain(config)).keys() == (
         settings.flat(settings.plain(base.get_config())).keys()
     )
     settings.check_values(config)
-    model_config(config.model.to_dict())
-    loss_config(config.loss.to_dict())
-    documentation = importlib.import_module(f"configs.{name}").__doc__
-    assert f"python train.py --config configs/{name}.py --workdir" in documentation
+    file = name.partition(":")[0]
+    documentation = importlib.import_module(f"configs.{file}").__doc__
+    assert f"python train.py --config configs/{file}.py" in documentation
+    for group in (config, config.model, config.data.augmentation, config.optimizer):
+        with pytest.raises((AttributeError, KeyError), match="batchsize"):
+            group.batchsize = 3  # a slip inside a recipe is refused like one on the command line
 
 
 def test_synthesised_data_are_as_varied_as_the_command_makes_them():
@@ -48,35 +53,55 @@ def test_synthesised_data_are_as_varied_as_the_command_makes_them():
 
 
 def test_the_promised_recipes_are_there():
-    rows = {f"ablation_{n}_" for n in range(1, 9)}
-    assert {"quickstart", "smoke", "dir_interhand", "dir_paper"} <= set(NAMES)
-    assert {"ablation_t1", "ablation_t2", "ablation_t3"} <= set(NAMES)
-    assert all(any(name.startswith(row) for name in NAMES) for row in rows)
+    assert {"quickstart", "smoke", "dir_interhand", "dir_paper", "ablation"} <= set(NAMES)
+    assert {"t1", "t2", "t3"} <= set(ablation.ROWS)
+    numbers = {row.label[0] for row in ablation.ROWS.values() if row.table == ablation.PARTS}
+    assert numbers == set("12345678")
+
+
+def flat_recipe(name):
+    return settings.flat(settings.plain(recipe(name)))
+
+
+def changed(fields, others):
+    return {name for name, value in fields.items() if others[name] != value}
 
 
 def test_ablation_rows_differ_as_the_tables_say():
-    plain = {name: settings.flat(settings.plain(recipe(name))) for name in NAMES}
-
-    def changed(name, origin):
-        return {k for k, v in plain[name].items() if plain[origin][k] != v}
-
-    assert changed("ablation_8_mfp", "dir_paper") == set()
-    assert changed("ablation_t2", "dir_paper") == set()
-    assert changed("ablation_t1", "dir_paper") == {"model.stages"}
-    assert changed("ablation_1_no_refinement", "dir_paper") == {"model.stages"}
-    assert changed("ablation_3_graph", "ablation_5_graph_transformer") == {
-        "model.transformer_blocks"
-    }
-    assert changed("ablation_4_transformer", "ablation_5_graph_transformer") == {"model.graph"}
-    assert changed("ablation_6_sfp", "ablation_8_mfp") == {"model.planes"}
-    assert changed("ablation_1_none", "ablation_1_no_refinement") == {
+    full = {row: flat_recipe(f"ablation:{row}") for row in ablation.ROWS}
+    paper = flat_recipe("dir_paper")
+    assert changed(full["mfp"], paper) == changed(full["t2"], paper) == set()
+    assert changed(full["t1"], paper) == {"model.stages"}
+    assert changed(full["no_refinement"], paper) == {"model.stages"}
+    both = full["graph_transformer"]
+    assert changed(full["graph"], both) == {"model.transformer_blocks"}
+    assert changed(full["transformer"], both) == {"model.graph"}
+    assert changed(full["sfp"], full["mfp"]) == {"model.planes"}
+    assert changed(full["plain"], full["no_refinement"]) == {
         "model.attention",
         "loss.distance",
         "data.augmentation.blur",
         "optimizer.learning_rate",
     }
-    assert plain["dir_interhand"]["optimizer.learning_rate"] == 3e-4
-    assert plain["dir_interhand"]["train.batch_size"] == 64
+    schedule = flat_recipe("dir_interhand")
+    assert (schedule["optimizer.learning_rate"], schedule["train.batch_size"]) == (3e-4, 64)
+    with pytest.raises(ValueError, match="no ablation 'row9'; wanted one of no_refinement"):
+        recipe("ablation:row9")
+
+
+def test_small_ablations_differ_from_each_other_as_the_full_ones_do():
+    full = {row: flat_recipe(f"ablation:{row}") for row in ablation.ROWS}
+    small = {row: flat_recipe(f"ablation:small-{row}") for row in ablation.ROWS}
+    for first in ablation.ROWS:
+        for second in ablation.ROWS:
+            wanted = changed(full[first], full[second])
+            assert changed(small[first], small[second]) == wanted, (first, second)
+    quick = flat_recipe("quickstart")
+    for name in ("model.encoder_width", "model.graph_layers", "train.steps", "data.synthesize"):
+        assert small["plain"][name] == quick[name]
+    rate = "optimizer.learning_rate"
+    assert small["mfp"][rate] == quick[rate]
+    assert small["plain"][rate] == pytest.approx(quick[rate] / 3)
 
 
 def test_augmentation_is_the_pipelines_own():
@@ -88,8 +113,8 @@ def test_augmentation_is_the_pipelines_own():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["ablation_1_none", "ablation_2_corrections", "ablation_6_sfp", "ablation_7_mhp",
-             "ablation_t3", "dir_interhand", "dir_paper", "quickstart", "smoke"]
+    "name", ["ablation:plain", "ablation:corrections", "ablation:sfp", "ablation:mhp",
+             "ablation:t3", "dir_interhand", "dir_paper", "quickstart", "smoke"]
 )  # fmt: skip
 def test_every_kind_of_network_can_be_built(name):
     from dir_jax.models.network import create_model
@@ -104,13 +129,14 @@ def test_every_kind_of_network_can_be_built(name):
 
 class TestCommandLine:
     CONFIG = ("--config", str(ROOT / "configs" / "smoke.py"))
+    ABLATION = str(ROOT / "configs" / "ablation.py")
 
     def test_fields_can_be_set(self):
         config, workdir = parse(
             [*self.CONFIG, "--workdir", "w", "--config.train.batch_size=6",
-             "--config.data.dir=/x", "--config.model.bone_distance=(1.0,3.0,3.0)"], ""
+             "--config.data.dir=/x", "--config.model.bone_distance=(1.0,3.0,3.0)"]
         )  # fmt: skip
-        assert (config.train.batch_size, config.data.dir, workdir) == (6, "/x", "w")
+        assert (config.train.batch_size, config.data.dir, str(workdir)) == (6, "/x", "w")
         assert config.model.bone_distance == (1.0, 3.0, 3.0)
 
     @pytest.mark.parametrize(
@@ -123,17 +149,18 @@ class TestCommandLine:
             ([*CONFIG], "--workdir is missing"),
             (["--workdir", "w"], "--config is missing"),
             (["--config", "configs/none.py", "--workdir", "w"], "configs/none.py"),
+            (["--config", ABLATION + ":row9", "--workdir", "w"], "no ablation 'row9'"),
         ],
     )
     def test_what_is_not_understood_is_refused_in_one_line(self, capsys, arguments, message):
-        assert parse(arguments, "") == 2
+        assert main(arguments) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert message in error
         assert error.count("\n") == 1
 
     def test_help_lists_every_field(self, capsys):
-        assert parse(["--help"], "Trains.") == 0
+        assert main(["--help"]) == 0
         text = capsys.readouterr().out
         assert "--config.optimizer.learning_rate=0.0003" in text
         assert "--config.model.stages=2" in text
@@ -148,19 +175,23 @@ class TestCommandLine:
         ("validation.every", 0),
         ("parallel.backend", "threads"),
         ("train.epochs", 0.0),
+        ("optimizer.b1", 2.0),
+        ("optimizer.eps", float("nan")),
+        ("optimizer.weight_decay", float("inf")),
+        ("parallel.processes", 2),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(field, value):
-    config = base.get_config()
+    config = dir_interhand.get_config()
     group, name = field.split(".")
     config[group][name] = value
     with pytest.raises(BadInputError, match=field):
         settings.check_values(config)
 
 
-def test_going_on_with_another_recipe_is_refused_with_the_fields(tmp_path):
-    saved = settings.plain(base.get_config())
-    config = base.get_config()
+def test_resuming_with_another_recipe_is_refused_with_the_fields(tmp_path):
+    saved = settings.plain(dir_interhand.get_config())
+    config = dir_interhand.get_config()
     settings.check_fits(config, saved, tmp_path)
     config.log.every = 7  # of no consequence for the numbers
     config.train.keep = 5

@@ -66,13 +66,13 @@ def _phases(request: dict[str, Any]) -> dict[str, float]:
     from dir_jax.benchmark.programs import raw_batch
     from dir_jax.benchmark.summary import network
     from dir_jax.models.network import initial_variables
-    from dir_jax.training.state import create_train_state, make_optimizer
-    from dir_jax.training.step import make_loss, make_train_step
+    from dir_jax.training.optimiser import adamw
+    from dir_jax.training.step import create_train_state, make_loss, make_train_step
     from mano_jax import open_hands
 
     mark()
     model = network(request["model"], request["set"], open_hands())
-    optimizer = make_optimizer(lambda step: 3e-4)
+    optimizer = adamw(lambda step: 3e-4)
     state = create_train_state(initial_variables(model, seed=0), optimizer)
     batch = jax.block_until_ready(raw_batch(request["batch"]))
     jax.block_until_ready(state)

@@ -21,8 +21,8 @@ from dir_jax.models.config import ModelConfig, model_config
 from dir_jax.models.forward import normalise_images
 from dir_jax.models.network import DIR, create_model, initial_variables, variable_shapes
 from dir_jax.models.types import IMAGE_SIZE, Targets
-from dir_jax.training.state import create_train_state, make_optimizer
-from dir_jax.training.step import make_loss, make_train_step
+from dir_jax.training.optimiser import adamw
+from dir_jax.training.step import create_train_state, make_loss, make_train_step
 from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
 from dir_jax.weights.table import table
 from mano_jax import HandPair, matrix_from_axis_angle
@@ -174,7 +174,7 @@ def compile_program(
     if mode == "forward":
         arguments = (variables, images_and_targets(model, count)[0])
         return jax.jit(model.apply).lower(*arguments).compile(), arguments
-    optimizer = make_optimizer(lambda step: LEARNING_RATE)
+    optimizer = adamw(lambda step: LEARNING_RATE)
     if variant.labels:
         loss, batch = make_loss(model, model.hands, "released"), raw_batch(count)
     else:

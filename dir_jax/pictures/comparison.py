@@ -1,4 +1,4 @@
-"""A prediction beside its label: as a row of pictures, and as one mesh for 3D viewers."""
+"""A prediction beside its label, as a row of pictures."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dir_jax.pictures.drawing import (
-    HAND_COLOURS,
-    UPRIGHT,
     caption,
     contact_sheet,
     draw_meshes,
     draw_view,
-    to_uint8,
     view_extent,
 )
 
@@ -65,23 +62,3 @@ def comparison_picture(example: Example) -> np.ndarray:
         caption(draw_view(predicted, faces, "side", size, extent), "prediction, side"),
     ]
     return contact_sheet(row, len(row))
-
-
-def comparison_mesh(example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The label and, to its right, the prediction, both hands each, as one mesh.
-
-    Returns:
-      vertices (4 * V, 3) metres, y up and z to the viewer; faces (F, 3), none of a hand without a
-      valid label; colours (4 * V, 3) uint8.
-    """
-    truth, predicted = example.truth_xyz, example.stages_xyz[-1]
-    aside = max(view_extent(truth), view_extent(predicted))
-    meshes = np.concatenate([truth, predicted + [aside, 0, 0]])
-    shown = np.isfinite(meshes).all((1, 2))
-    count = meshes.shape[1]
-    faces = [part + n * count for n, part in enumerate([*example.faces] * 2) if shown[n]]
-    return (
-        np.where(shown[:, None, None], meshes, 0.0).reshape(-1, 3) @ UPRIGHT[:3, :3].T,
-        np.concatenate(faces),
-        np.repeat(to_uint8(np.array(HAND_COLOURS * 2)), count, axis=0),
-    )

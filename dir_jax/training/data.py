@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import subprocess
@@ -13,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from dir_jax.training.exits import BadInputError, RunError
-from dir_jax.training.stop import StopRequest
+from configs.arguments import BadInputError
+from dir_jax.training.interruptions import RunError, StopRequest
 from dir_jax.weights.workdir import DATA_FOLDER
 
 SPLITS = ("train", "val", "test")
@@ -46,15 +45,14 @@ def find_data(config: ConfigDict, workdir: Path, stop: StopRequest) -> Data:
 
     folder = Path(config.data.dir).expanduser() if config.data.dir else workdir / DATA_FOLDER
     description = dataset.version_folder(folder, config.data.subset) / "dataset_info.json"
-    if not description.is_file():
-        if config.data.synthesize and not config.data.dir:
-            synthesize(config, workdir, folder, stop)
-        elif not config.data.dir:
+    if not description.is_file() and not config.data.dir:
+        if not config.data.synthesize:
             raise BadInputError(
                 "this recipe needs --config.data.dir=DATA, the folder that "
                 "python -m input_pipeline.prepare --source RAW --output DATA has written "
                 "(or --config.data.synthesize=True to try it on synthesised photographs)"
             )
+        make_data(config, workdir / "raw", folder, stop)
     lengths = dataset.split_lengths(folder, config.data.subset)
     sizes = {split: sum(lengths.get(split, [])) for split in SPLITS}
     if sizes["train"] < 1:
@@ -62,43 +60,37 @@ def find_data(config: ConfigDict, workdir: Path, stop: StopRequest) -> Data:
     return Data(folder, config.data.subset, sizes)
 
 
-def synthesize(config: ConfigDict, workdir: Path, folder: Path, stop: StopRequest) -> None:
+def make_data(config: ConfigDict, raw: Path, folder: Path, stop: StopRequest) -> None:
     """Photographs of posed hands in InterHand2.6M's own layout, then prepared like the real ones.
+
+    What an interrupted run has finished of it is kept: `raw` is there only when it is complete.
 
     Raises:
       RunError: one of the two commands failed (it has said why).
     """
-    raw = workdir / "raw"
     data = config.data
-    counts = {"train": data.synthesize_train, "val": data.synthesize_val}
-    counts["test"] = data.synthesize_test
-    print(f"synthesising {counts} photographs in {raw}", file=sys.stderr, flush=True)
-    arguments = [text for name, n in counts.items() for text in (f"--{name}", str(n))]
-    for name in ("single_share", "views", "yaw", "pitch"):
-        arguments += [f"--{name}", str(data[f"synthesize_{name}"])]
-    if data.synthesize_meetings:
-        arguments += ["--meetings", ",".join(data.synthesize_meetings)]
     mano = ["--mano", config.mano] if config.mano else []
-    run_module(
-        "input_pipeline.synthesize",
-        ["--output", str(raw), *arguments, "--seed", str(config.seed), *mano],
-        stop,
-    )
+    if not raw.is_dir() or not any(raw.iterdir()):
+        counts = {split: data[f"synthesize_{split}"] for split in SPLITS}
+        print(f"synthesising {counts} photographs in {raw}", file=sys.stderr, flush=True)
+        names = (*SPLITS, "single_share", "views", "yaw", "pitch")
+        options = [
+            text for name in names for text in (f"--{name}", str(data[f"synthesize_{name}"]))
+        ]
+        if data.synthesize_meetings:
+            options += ["--meetings", ",".join(data.synthesize_meetings)]
+        options += ["--output", str(raw), "--seed", str(config.seed), *mano]
+        _run_module("input_pipeline.synthesize", options, stop)
     print(f"preparing them in {folder}", file=sys.stderr, flush=True)
-    run_module(
-        "input_pipeline.prepare", ["--source", str(raw), "--output", str(folder), *mano], stop
-    )
+    options = ["--source", str(raw), "--output", str(folder), *mano]
+    _run_module("input_pipeline.prepare", options, stop)
 
 
-def run_module(name: str, arguments: list[str], stop: StopRequest) -> None:
-    """Runs `python -m name` as a child that ends with this process.
-
-    Raises:
-      RunError: it did not end well.
-    """
+def _run_module(name: str, arguments: list[str], stop: StopRequest) -> None:
+    """Runs `python -m name` as a child that ends with this process."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     child = subprocess.Popen([sys.executable, "-m", name, *arguments], env=environment)
-    stop.on_leave(child.terminate)
+    stop.on_exit(child.terminate)
     if code := child.wait():
         raise RunError(f"python -m {name} {' '.join(arguments)} ended with status {code}")
 
@@ -108,7 +100,7 @@ def training_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's share of the batches from `start_step` on, endlessly.
 
-    A function of the seed and the step alone: going on costs nothing and repeats nothing.
+    A function of the seed and the step alone: resuming costs nothing and repeats nothing.
     """
     from input_pipeline.augment import AugmentConfig
     from input_pipeline.batches import train_batches
@@ -124,21 +116,6 @@ def training_batches(
         process_index=process,
         process_count=processes,
     )
-
-
-@contextlib.contextmanager
-def unreadable_examples_end_the_run() -> Iterator[None]:
-    """Gives the pipeline's word that too many examples cannot be read the form of a run's end.
-
-    Raises:
-      RunError: names the examples.
-    """
-    from input_pipeline.batches import RecordError
-
-    try:
-        yield
-    except RecordError as error:
-        raise RunError(str(error)) from error
 
 
 def frame_names(data: Data, split: str, indices: np.ndarray) -> list[str]:

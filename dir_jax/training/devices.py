@@ -14,12 +14,14 @@ In both, state is replicated and lives on as ordinary replicated arrays, so savi
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from dir_jax.models.layers import AXIS
 
@@ -95,47 +97,24 @@ class Parallel:
 
     def step(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """Compiles `function(state, batch) -> (state, metrics)`; the old state is consumed."""
-        return self._compile(function, donate=True)
-
-    def map(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Compiles `function(variables, batch) -> tree` whose leaves keep the batch axis.
-
-        The returned function takes what `replicate` and `shard` give, and returns numpy arrays
-        (B_local, ...).
-        """
-        if self.backend == "jit":
-            sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
-            compiled = jax.jit(function, out_shardings=sharding)
-            return lambda state, batch: jax.tree.map(_local_rows, compiled(state, batch))
-        mapped = jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), devices=self._pmap_devices())
-
-        def run(state, batch):
-            output = jax.tree.map(_local_rows, mapped(state, batch))
-            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), output)
-
-        return run
-
-    def _compile(self, function, donate):
-        donated = (0,) if donate else ()
         if self.backend == "jit":
             replicated = NamedSharding(self.mesh, PartitionSpec())
-            return jax.jit(function, out_shardings=replicated, donate_argnums=donated)
+            return jax.jit(function, out_shardings=replicated, donate_argnums=0)
         return jax.pmap(
             function,
             axis_name=AXIS,
             in_axes=(None, 0),
             out_axes=(None, None),
-            donate_argnums=donated,
-            devices=self._pmap_devices(),
+            donate_argnums=0,
+            devices=None if jax.process_count() > 1 else self.devices,
         )
 
-    def _pmap_devices(self):
-        return None if jax.process_count() > 1 else self.devices
 
-
-def _local_rows(array: jax.Array) -> np.ndarray:
-    """This process's rows of an array sharded along its first axis."""
-    if array.is_fully_addressable:
-        return np.asarray(array)
-    shards = sorted(array.addressable_shards, key=lambda s: s.index[0].start or 0)
-    return np.concatenate([np.asarray(shard.data) for shard in shards])
+def set_up_compiler(parallel: ConfigDict) -> None:
+    """Passes flags on to XLA (before its first use) and keeps what it compiles for the next run."""
+    if parallel.xla_flags:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {parallel.xla_flags}".strip()
+    if parallel.compilation_cache:
+        folder = os.path.expanduser(parallel.compilation_cache)
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs.arguments import BadInputError
+from dir_jax.losses.terms import loss_config
+from dir_jax.models.config import model_config
 from dir_jax.training.devices import BACKENDS
-from dir_jax.training.exits import BadInputError
 from dir_jax.weights.workdir import CONFIG_FILE
 from input_pipeline.files import write_json
 
@@ -27,8 +28,25 @@ FREE = (
     "train.nonfinite_limit",
     "validation",
 )
-"""Fields that may change when a run goes on: none of them changes a number it computes. (Another
+"""Fields that may change when a run is resumed: none of them changes a number it computes. (Another
 hand model does, and is recognised by its content.)"""
+
+LARGEST = 2**31 - 1
+_FROM_0 = (
+    "seed evaluation.examples evaluation.pictures optimizer.warmup_steps train.epochs "
+    "train.nonfinite_limit train.steps validation.examples"
+)
+_FROM_1 = (
+    "data.synthesize_train data.synthesize_val data.synthesize_test evaluation.batch_size "
+    "log.every train.batch_size train.checkpoint_every train.keep validation.every"
+)
+RANGES = {
+    **dict.fromkeys(_FROM_0.split(), (0, LARGEST)),
+    **dict.fromkeys(_FROM_1.split(), (1, LARGEST)),
+    **dict.fromkeys(("optimizer.b1", "optimizer.b2", "optimizer.eps"), (0, 1)),
+    **dict.fromkeys(("optimizer.learning_rate", "optimizer.weight_decay"), (0, 1000)),
+}
+"""Smallest and largest value of a field; no number (NaN) is in no range."""
 
 
 def plain(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +83,7 @@ def is_free(name: str) -> bool:
 
 
 def check_fits(new: Mapping[str, Any], saved: Mapping[str, Any], workdir: Path) -> None:
-    """Refuses to go on with another recipe than the one the checkpoint was made with.
+    """Refuses to resume with another recipe than the one the work folder was made with.
 
     Raises:
       BadInputError: names every differing field.
@@ -73,7 +91,7 @@ def check_fits(new: Mapping[str, Any], saved: Mapping[str, Any], workdir: Path) 
     if found := differences(new, saved):
         raise BadInputError(
             f"{workdir} holds a run with another recipe: {'; '.join(found)}. "
-            "Give the same values to go on, or another --workdir to start afresh"
+            "Give the same values to resume, or another --workdir to start afresh"
         )
 
 
@@ -83,44 +101,32 @@ def check_values(config: ConfigDict) -> None:
     Raises:
       BadInputError: names the field, what came and what was wanted.
     """
-    at_least = {
-        "train.batch_size": 1,
-        "train.steps": 0,
-        "train.checkpoint_every": 1,
-        "train.keep": 1,
-        "train.nonfinite_limit": 0,
-        "validation.every": 1,
-        "validation.examples": 0,
-        "evaluation.batch_size": 1,
-        "evaluation.examples": 0,
-        "evaluation.pictures": 0,
-        "log.every": 1,
-        "optimizer.warmup_steps": 0,
-        "optimizer.weight_decay": 0,
-        "data.synthesize_train": 1,
-        "data.synthesize_val": 1,
-        "data.synthesize_test": 1,
-    }
     values = flat(plain(config))
-    for name, least in at_least.items():
-        if not values[name] >= least:
-            raise BadInputError(f"{name} is {values[name]}; wanted {least} or more")
-    if not 0 < values["optimizer.learning_rate"] < math.inf:
-        raise BadInputError(
-            f"optimizer.learning_rate is {values['optimizer.learning_rate']}; wanted more than 0"
-        )
-    if values["train.steps"] == 0 and not values["train.epochs"] > 0:
+    for name, (least, most) in RANGES.items():
+        if not least <= values[name] <= most:
+            wanted = f"{least} or more" if most == LARGEST else f"{least} to {most}"
+            raise BadInputError(f"{name} is {values[name]}; wanted {wanted}")
+    if not values["optimizer.learning_rate"]:
+        raise BadInputError("optimizer.learning_rate is 0; wanted more")
+    if not values["train.steps"] and not values["train.epochs"]:
         raise BadInputError("train.epochs and train.steps are both 0; set one of them")
     warmup, steps = values["optimizer.warmup_steps"], values["train.steps"]
     if steps and warmup >= steps:
         raise BadInputError(
             f"optimizer.warmup_steps is {warmup}; wanted less than train.steps, {steps}"
         )
+    if values["parallel.processes"] > 1 and not values["parallel.coordinator"]:
+        raise BadInputError(
+            f"parallel.processes is {values['parallel.processes']} without parallel.coordinator; "
+            "wanted the address of process 0, or auto"
+        )
     if values["parallel.backend"] not in BACKENDS:
         raise BadInputError(
             f"parallel.backend is {values['parallel.backend']!r}; "
             f"wanted one of {', '.join(BACKENDS)}"
         )
+    model_config(config.model.to_dict())
+    loss_config(config.loss.to_dict())
 
 
 def total_steps(config: ConfigDict, train_size: int) -> int:
@@ -135,16 +141,16 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
     write_json(workdir / CONFIG_FILE, plain(config))
 
 
-def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
-    """The recipe a work folder was trained with.
+def read_config(workdir: Path) -> dict[str, Any] | None:
+    """The recipe a work folder was trained with; None where there is none.
 
     Raises:
-      BadInputError: none there, or not JSON.
+      BadInputError: it is not JSON.
     """
-    path = Path(workdir) / CONFIG_FILE
+    path = workdir / CONFIG_FILE
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise BadInputError(f"{path} does not exist; wanted the --workdir of a run") from None
+        return None
     except ValueError as error:
         raise BadInputError(f"{path} is not JSON ({error})") from None

@@ -4,7 +4,8 @@ Layout (written through orbax's `CheckpointManager`, one folder a step, each ren
 only when complete)::
 
   WORKDIR/checkpoints/STEP/variables        params and batch_stats, nested dictionaries of arrays
-                          /optimizer        AdamW's moments and counters (absent after conversion)
+                          /optimizer        counters and the optimiser's state (not of a converted
+                                            model)
                           /meta             JSON: config, step, name of the hands, checksums
                           /validation.json  the validation's result, once there is one
 
@@ -15,32 +16,53 @@ noticed on reading.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 from orbax.checkpoint import checkpoint_managers
 
-from dir_jax.weights import checkpoint_items
-from dir_jax.weights.checkpoint_items import Checkpoint
 from dir_jax.weights.workdir import CHECKPOINTS_FOLDER
 from input_pipeline.files import write_json
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+CHECKSUMS = "sha256"
 VALIDATION_FILE = "validation.json"
 
 
 class CheckpointError(ValueError):
-    """No checkpoint, or none that can be read."""
+    """No checkpoint, or none that can be used."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint's content is missing or not what was written."""
+
+
+class Checkpoint(NamedTuple):
+    """One checkpoint as read back, all arrays numpy.
+
+    Attributes:
+      step: optimiser steps done.
+      variables: {"params": ..., "batch_stats": ...}.
+      optimizer: state dictionary of the optimiser, None when there is none.
+      meta: {"config", "step", "hands", ...} as saved.
+    """
+
+    step: int
+    variables: dict[str, Any]
+    optimizer: dict[str, Any] | None
+    meta: dict[str, Any]
 
 
 class Checkpoints:
@@ -62,9 +84,9 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         )
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=options, item_handlers=checkpoint_items.handlers()
-        )
+        handlers = {name: ocp.PyTreeCheckpointHandler() for name in ("variables", "optimizer")}
+        handlers["meta"] = ocp.JsonCheckpointHandler()
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints present, oldest first."""
@@ -84,47 +106,39 @@ class Checkpoints:
         """
         if step in self.steps():
             return
-        arguments = checkpoint_items.save_arguments(
-            variables, optimizer, {"format": FORMAT, "step": step, **meta}
-        )
+        arguments = _save_arguments(variables, optimizer, {"format": FORMAT, "step": step, **meta})
         try:
             self._manager.save(step, args=arguments, force=True)
             self._manager.wait_until_finished()
         except Exception as error:  # orbax and tensorstore raise many kinds; all mean "not saved"
             self._remove_remains(step)
-            reason = str(error).strip().splitlines() or [type(error).__name__]
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written to {self.folder}: "
-                f"{reason[0][:300]}; the ones before it are intact"
+                f"{_first_line(error)}; the ones before it are intact"
             ) from error
 
     def restore_latest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None when there is none at all.
 
-        A damaged one is moved to `WORKDIR/damaged_checkpoints`, with a warning, and the one before
-        it is tried.
+        Damaged ones that are newer are moved to `WORKDIR/damaged_checkpoints`, with a warning.
 
         Raises:
-          CheckpointError: there are checkpoints, but not one can be read.
+          CheckpointError: there are checkpoints, but not one can be read. All stay where they are,
+            so that starting again cannot mistake this for a fresh start.
         """
-        steps = self.steps()
-        for step in reversed(steps):
-            try:
-                return checkpoint_items.read_step(self.folder / str(step))
-            except checkpoint_items.DamagedError as error:
-                moved = self._set_aside(step)
-                logger.warning(
-                    "checkpoint of step %d is damaged (%s); moved to %s, trying the one before",
-                    step,
-                    error,
-                    moved,
-                )
-        if steps:
+        checkpoint, damaged = read_newest(self.folder)
+        if checkpoint is None and damaged:
             raise CheckpointError(
-                f"none of the checkpoints {steps} in {self.folder} can be read; "
-                "start in another --workdir, or delete this one's checkpoints to begin again"
+                f"none of the checkpoints {sorted(damaged)} in {self.folder} can be read "
+                f"({damaged[max(damaged)]}); start in another --workdir, or delete this one's "
+                "checkpoints to begin again"
             )
-        return None
+        for step, reason in damaged.items():
+            logger.warning(
+                "checkpoint of step %d is damaged (%s); moved to %s, using the one of step %d",
+                step, reason, self._set_aside(step), checkpoint.step,
+            )  # fmt: skip
+        return checkpoint
 
     def record_validation(self, step: int, result: Mapping[str, float]) -> None:
         """Notes the validation's numbers in the checkpoint of `step` (which must exist)."""
@@ -193,11 +207,10 @@ def load_variables(
     else:
         inside = folder / CHECKPOINTS_FOLDER
         folder = inside if inside.is_dir() else folder
-        steps = present_steps(folder)
         best = best_step(folder) if which == "best" else None
-        ordered = [best] if best is not None else []
-        ordered += [step for step in reversed(steps) if step != best]
-        candidates = [folder / str(step) for step in ordered]
+        newest_first = [step for step in reversed(present_steps(folder)) if step != best]
+        steps = newest_first if best is None else [best, *newest_first]
+        candidates = [folder / str(step) for step in steps]
     if not candidates:
         raise CheckpointError(
             f"no checkpoint in {path}; wanted a training work folder, its checkpoints folder, "
@@ -205,9 +218,9 @@ def load_variables(
         )
     for candidate in candidates:
         try:
-            checkpoint = checkpoint_items.read_step(candidate, optimizer=False)
+            checkpoint = _read(candidate, optimizer=False)
             return checkpoint.variables, checkpoint.meta
-        except checkpoint_items.DamagedError as error:
+        except DamagedError as error:
             reason = f"{candidate} is damaged: {error}"
             logger.warning("%s", reason)
     raise CheckpointError(reason)
@@ -229,6 +242,25 @@ def save_variables(
         checkpoints.save(0, variables, None, meta)
     finally:
         checkpoints.close()
+
+
+def read_newest(
+    folder: Path, before: int | None = None
+) -> tuple[Checkpoint | None, dict[int, DamagedError]]:
+    """The newest whole checkpoint of a folder (before a step, if given), None if there is none.
+
+    Returns:
+      The checkpoint, and why each newer one that was tried is damaged, by step. Nothing is moved.
+    """
+    damaged: dict[int, DamagedError] = {}
+    for step in reversed(present_steps(folder)):
+        if before is not None and step >= before:
+            continue
+        try:
+            return _read(folder / str(step)), damaged
+        except DamagedError as error:
+            damaged[step] = error
+    return None, damaged
 
 
 def present_steps(folder: Path) -> list[int]:
@@ -257,3 +289,72 @@ def read_validation(step_folder: Path) -> dict[str, float] | None:
     except (OSError, ValueError):
         return None
     return result if isinstance(result, dict) else None
+
+
+def _save_arguments(variables, optimizer, meta) -> ocp.args.Composite:
+    """What orbax is to write: the items as numpy, and meta with everything's checksum."""
+    trees = {"variables": variables, "optimizer": optimizer}
+    trees = {
+        name: jax.tree.map(np.asarray, jax.device_get(tree))
+        for name, tree in trees.items()
+        if tree is not None
+    }
+    checksums = {name: _tree_checksum(tree) for name, tree in trees.items()}
+    content = json.loads(json.dumps({**meta, CHECKSUMS: checksums}))  # tuples as they come back
+    content[CHECKSUMS]["meta"] = _meta_checksum(content)
+    items = {name: ocp.args.PyTreeSave(tree) for name, tree in trees.items()}
+    return ocp.args.Composite(meta=ocp.args.JsonSave(content), **items)
+
+
+def _read(folder: Path, optimizer: bool = True) -> Checkpoint:
+    """Reads WORKDIR/checkpoints/STEP and proves it whole; the optimiser's state if asked to.
+
+    Raises:
+      DamagedError: says which item and why.
+    """
+    meta = _read_item(folder, "meta", ocp.JsonCheckpointHandler())
+    checksums = meta.get(CHECKSUMS, {}) if isinstance(meta, dict) else {}
+    if not checksums or checksums.get("meta") != _meta_checksum(meta):
+        raise DamagedError("meta does not match its checksum")
+    trees = {}
+    for name in ("variables", "optimizer"):
+        if name not in checksums or (name == "optimizer" and not optimizer):
+            continue
+        trees[name] = _read_item(folder, name, ocp.PyTreeCheckpointHandler())
+        if _tree_checksum(trees[name]) != checksums[name]:
+            raise DamagedError(f"{name} do not match their checksum")
+    return Checkpoint(int(meta["step"]), trees["variables"], trees.get("optimizer"), meta)
+
+
+def _read_item(folder: Path, name: str, handler: ocp.CheckpointHandler) -> Any:
+    try:
+        if isinstance(handler, ocp.JsonCheckpointHandler):
+            return handler.restore(folder / name)
+        tree = handler.metadata(folder / name).tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        arguments = ocp.args.PyTreeRestore(restore_args=as_numpy)
+        return handler.restore(folder / name, args=arguments)
+    except Exception as error:  # whatever a damaged file makes json, orbax or tensorstore raise
+        reason = f"{type(error).__name__} {_first_line(error)}"
+        raise DamagedError(f"{name} cannot be read: {reason}") from error
+
+
+def _tree_checksum(tree: Mapping[str, Any]) -> str:
+    """SHA-256 over the leaves' names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(traverse_util.flatten_dict(dict(tree)).items()):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{'/'.join(path)} {array.dtype} {np.shape(leaf)}\n".encode())
+        digest.update(array.data if array.ndim else array.tobytes())
+    return digest.hexdigest()
+
+
+def _meta_checksum(meta: Mapping[str, Any]) -> str:
+    """SHA-256 of meta's canonical JSON, its own entry left out."""
+    checksums = {k: v for k, v in meta.get(CHECKSUMS, {}).items() if k != "meta"}
+    content = {**meta, CHECKSUMS: checksums}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

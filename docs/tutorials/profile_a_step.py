@@ -20,12 +20,8 @@ import mano_jax
 from dir_jax.benchmark.programs import raw_batch
 from dir_jax.models.config import TINY
 from dir_jax.models.network import initial_variables
-from dir_jax.training.state import (
-    cosine_schedule,
-    create_train_state,
-    make_optimizer,
-)
-from dir_jax.training.step import make_loss, make_train_step
+from dir_jax.training.optimiser import adamw, cosine_schedule
+from dir_jax.training.step import create_train_state, make_loss, make_train_step
 
 parser = argparse.ArgumentParser(description="Profiles one step of a tiny network.")
 parser.add_argument("--output", type=pathlib.Path, default="trace", help="folder for the trace")
@@ -36,7 +32,7 @@ options = parser.parse_args()
 hands = mano_jax.open_hands()
 model = dir_jax.create_model({"preset": "released", **({} if options.released else TINY)}, hands)
 schedule = cosine_schedule(3e-4, 1000)
-optimiser = make_optimizer(schedule)
+optimiser = adamw(schedule)
 step = jax.jit(make_train_step(make_loss(model, hands, "released"), optimiser, schedule))
 state = create_train_state(initial_variables(model, seed=0), optimiser)
 

@@ -5,9 +5,7 @@ import random
 
 import pytest
 
-from tools.soak import __main__ as soak
-from tools.soak import checks as soak_checks
-from tools.soak import segment as soak_segment
+from tools import soak
 
 TRAIN = """
 import json, os, pathlib, signal, sys, time
@@ -68,13 +66,13 @@ def run_soak(tmp_path, monkeypatch):
         folder = tmp_path / fault / "soak"
         folder.mkdir(parents=True)
         (tmp_path / "train.py").write_text(TRAIN)
-        monkeypatch.setattr(soak_segment, "TRAIN", tmp_path / "train.py")
+        monkeypatch.setattr(soak, "TRAIN", tmp_path / "train.py")
         rng = random.Random(3)
         running = soak.Soak(folder, [], 5, rng)
         for number in range(segments):
             running.segment(kinds[number % len(kinds)], rng.uniform(0.2, 0.5), True, 20.0)
         content = json.loads((folder / "soak.json").read_text())
-        return running.record.problems, content["summary"], content["segments"]
+        return running.lines.problems, content["summary"], content["segments"]
 
     return run
 
@@ -115,13 +113,13 @@ def test_damage_that_is_not_noticed_is_noticed(run_soak, monkeypatch):
 def test_gaps_and_doubles_are_found(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 3, "examples_per_second": 2}\n{"step": 4, "lo')
-    assert soak_checks.read_lines(path) == {1: '{"step": 1}', 3: '{"step": 3}'}
-    record = soak_checks.Record()
-    record.compare(tmp_path, "first", 0)
-    assert record.problems == ["first: metrics.jsonl has gaps"]
+    assert soak.read_lines(path) == {1: '{"step": 1}', 3: '{"step": 3}'}
+    written = soak.Lines()
+    written.compare(tmp_path, "first", 0)
+    assert written.problems == ["first: metrics.jsonl has gaps"]
     path.write_text('{"step": 1}\n{"step": 1}\n')
     with pytest.raises(ValueError, match="step 1 twice"):
-        soak_checks.read_lines(path)
+        soak.read_lines(path)
 
 
 def test_bad_commands_are_refused(tmp_path, capsys):

@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from dir_jax.training.logs import JsonLines, RunLog
+from dir_jax.training.record import JsonLines, Record
 from dir_jax.weights.checkpoints import CheckpointError, Checkpoints
 
 
@@ -35,7 +35,7 @@ def fill(folder):
     return path
 
 
-def test_checkpoints_stay_whole_and_go_on_when_there_is_room(small_disk):
+def test_checkpoints_stay_whole_and_continue_when_there_is_room(small_disk):
     def content(seed):
         return {"params": {"w": np.random.default_rng(seed).normal(size=3000)}}
 
@@ -53,8 +53,8 @@ def test_checkpoints_stay_whole_and_go_on_when_there_is_room(small_disk):
     run.close()
 
 
-def test_the_record_goes_on_without_a_hang_and_without_half_lines(small_disk, capsys):
-    log = RunLog(small_disk, 0, 100, 4)
+def test_the_record_continues_without_a_hang_and_without_half_lines(small_disk, capsys):
+    log = Record(small_disk, 0, 100, 4)
     values = {"loss": 1.0, **{f"term_{i}": 0.1 * i for i in range(20)}}
     log.metrics(1, values)
     filling = fill(small_disk)

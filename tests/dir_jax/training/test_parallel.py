@@ -8,8 +8,7 @@ import pytest
 
 from dir_jax.models.network import initial_variables
 from dir_jax.training.devices import Parallel
-from dir_jax.training.state import create_train_state
-from dir_jax.training.step import make_loss, make_train_step
+from dir_jax.training.step import create_train_state, make_loss, make_train_step
 from tests.dir_jax.training_fixtures import random_batch, tiny_model, toy_hands
 
 BATCH = 8

@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from dir_jax.training import peers
-from dir_jax.training.exits import FAILED, STOPPED
+from dir_jax.training import interruptions
+from dir_jax.training.interruptions import STOPPED
+from input_pipeline.commands import FAILED
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -19,19 +20,19 @@ ROOT = pathlib.Path(__file__).parents[3]
 PROGRAM = """
 import os, sys, time
 import jax, numpy as np
-import train
 from dir_jax.models.layers import across_devices
+from dir_jax.training import command, run
 from dir_jax.training.devices import Parallel
-from dir_jax.training import (peers, run)
+from dir_jax.training.interruptions import connect, raise_on_lost_peer
 
 def endless(config, workdir):
-    peers.connect(config)
+    connect(config.parallel)
     parallel = Parallel(config.parallel.backend)
     def add(state, batch):
         mean = batch["x"].mean()
         return state + across_devices(mean), mean
     step, state = parallel.step(add), parallel.replicate(np.float32(0))
-    with peers.lost_ones_end_the_run():
+    with raise_on_lost_peer():
         for number in range(10**6):
             state, mean = step(state, parallel.shard({"x": np.ones(4, np.float32)}))
             assert float(mean) == 1
@@ -40,7 +41,7 @@ def endless(config, workdir):
             time.sleep(0.02)
 
 run.train = endless
-sys.exit(train.main(sys.argv[1:]))
+sys.exit(command.main(sys.argv[1:]))
 """
 
 
@@ -103,15 +104,16 @@ def test_a_lost_process_ends_the_other_with_a_plain_last_line(backend, lost, num
 @pytest.mark.slow
 def test_who_never_comes_is_told(monkeypatch, capfd):
     program = (
-        "import sys; from dir_jax.training import peers; from configs.base import get_config; "
-        "peers.JOIN_SECONDS = 3; config = get_config(); "
+        "import sys; from dir_jax.training import interruptions; "
+        "from configs.base import get_config; "
+        "interruptions.JOIN_SECONDS = 3; config = get_config(); "
         f"config.parallel.coordinator = '127.0.0.1:{free_port()}'; config.parallel.processes = 2\n"
-        "try: peers.connect(config)\n"
-        "except peers.RunError as error: sys.exit(f'error: {error}')"
+        "try: interruptions.connect(config.parallel)\n"
+        "except interruptions.RunError as error: sys.exit(f'error: {error}')"
     )
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    code = peers.watch_over([sys.executable, "-c", program])
+    code = interruptions.watch_over([sys.executable, "-c", program])
     last = capfd.readouterr().err.strip().splitlines()[-1]
     assert code == FAILED
     assert last.startswith("error: ") and "process" in last
@@ -119,7 +121,7 @@ def test_who_never_comes_is_told(monkeypatch, capfd):
 
 def test_signals_and_exit_codes_pass_through():
     program = (
-        "import sys; from dir_jax.training.peers import watch_over; "
+        "import sys; from dir_jax.training.interruptions import watch_over; "
         "sys.exit(watch_over([sys.executable, '-c', sys.argv[1]]))"
     )
     child = (

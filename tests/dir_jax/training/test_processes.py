@@ -21,12 +21,12 @@ if processes > 1:
 from dir_jax.weights.checkpoints import Checkpoints
 from dir_jax.models.layers import across_devices
 from dir_jax.training.devices import Parallel
-from dir_jax.training.state import (cosine_schedule, create_train_state, make_optimizer)
-from dir_jax.training.state import (optimizer_state_dict, restore_train_state)
-from dir_jax.training.step import make_train_step
+from dir_jax.training.optimiser import adamw, cosine_schedule
+from dir_jax.training.step import (create_train_state, make_train_step, optimizer_state_dict,
+                                   restore_train_state)
 
 schedule = cosine_schedule(0.1, 10)
-optimizer = make_optimizer(schedule)
+optimizer = adamw(schedule)
 results = {}
 for backend in ("pmap", "jit"):
     parallel = Parallel(backend)
@@ -54,7 +54,7 @@ for backend in ("pmap", "jit"):
         if number == 2:  # through a checkpoint and back
             host = jax.device_get(placed)
             checkpoints.save(3, host.variables, optimizer_state_dict(host), {})
-            found = restore_train_state(state, checkpoints.restore_latest())
+            found = restore_train_state(host.variables, optimizer, checkpoints.restore_latest())
             placed = parallel.replicate(found)
     checkpoints.close()
     results[backend] = {"losses": losses, "w": np.asarray(placed.params["w"]).tolist()}

@@ -1,4 +1,4 @@
-"""The real network through the real program: killed, its latest checkpoint damaged, gone on."""
+"""The real network through the real program: killed, its latest checkpoint damaged, resumed."""
 
 import functools
 import json
@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from configs import smoke
-from dir_jax.training import exits, replay, run, start
-from dir_jax.training.data import unreadable_examples_end_the_run
+from configs.arguments import BadInputError
+from dir_jax.training import replay, run
 from dir_jax.training.devices import Parallel
-from dir_jax.training.logs import RunLog
+from dir_jax.training.interruptions import FINISHED, RunError
+from dir_jax.training.record import Record
 from dir_jax.weights.checkpoints import CheckpointError, best_step, load_variables
 from input_pipeline.batches import RecordError, TrainBatches
+from input_pipeline.commands import FAILED, status_of
 from input_pipeline.dataset_writer import write_dataset
 from tests.input_pipeline.examples import random_record
 
@@ -57,15 +59,16 @@ def flip_bit(step_folder):
 
 
 @pytest.mark.slow
-def test_killed_damaged_and_gone_on_is_the_undisturbed_run_to_the_bit(
+def test_killed_damaged_and_resumed_is_the_undisturbed_run_bit_for_bit(
     recipe, tmp_path, monkeypatch, caplog
 ):
     alone = functools.partial(Parallel, devices=tuple(jax.devices()[:1]))
-    monkeypatch.setattr(start, "Parallel", alone)
+    monkeypatch.setattr(run, "Parallel", alone)
+    monkeypatch.setattr(replay, "Parallel", alone)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert run.train(recipe, whole) == exits.FINISHED
+    assert run.train(recipe, whole) == FINISHED
 
-    metrics = RunLog.metrics
+    metrics = Record.metrics
 
     def kill(self, step, values):
         metrics(self, step, values)
@@ -73,7 +76,7 @@ def test_killed_damaged_and_gone_on_is_the_undisturbed_run_to_the_bit(
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(RunLog, "metrics", kill)
+        patch.setattr(Record, "metrics", kill)
         run.train(recipe, parts)
     flip_bit(parts / "checkpoints" / "4")
     first_steps = []
@@ -81,7 +84,7 @@ def test_killed_damaged_and_gone_on_is_the_undisturbed_run_to_the_bit(
     monkeypatch.setattr(
         TrainBatches, "_load", lambda self, step: (first_steps.append(step), load(self, step))[1]
     )
-    assert run.train(recipe, parts) == exits.FINISHED
+    assert run.train(recipe, parts) == FINISHED
     assert "checkpoint of step 4 is damaged" in caplog.text
     assert min(first_steps) == 2  # nothing before the checkpoint's own place was read
 
@@ -106,18 +109,19 @@ def test_killed_damaged_and_gone_on_is_the_undisturbed_run_to_the_bit(
     assert load_variables(again["folder"] / "before")[1]["replayed"] == STEPS
     with pytest.raises(CheckpointError, match="no checkpoint before step 1"):
         replay.replay(whole, 1)
+    with pytest.raises(BadInputError, match=rf"--step is {STEPS + 1}; wanted 1 to {STEPS}"):
+        replay.replay(whole, STEPS + 1)
 
 
 def test_two_runs_cannot_share_a_work_folder(tmp_path):
     with run.locked(tmp_path):
-        with pytest.raises(exits.BadInputError, match="another process is training in"):
+        with pytest.raises(BadInputError, match="another process is training in"):
             with run.locked(tmp_path):
                 pass
     with run.locked(tmp_path):
         pass
 
 
-def test_too_many_unreadable_examples_end_the_run():
-    with pytest.raises(exits.RunError, match="9 of 10"):
-        with unreadable_examples_end_the_run():
-            raise RecordError("9 of 10 training examples cannot be read")
+def test_too_many_unreadable_examples_are_a_failure_not_bad_input():
+    assert status_of(RecordError("9 of 10 training examples cannot be read")) == FAILED
+    assert status_of(RunError("a process was lost")) == FAILED

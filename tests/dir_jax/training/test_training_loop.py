@@ -1,4 +1,4 @@
-"""The loop with a small loss of its own and batches out of the air: stops, resumes, reports."""
+"""The loop with a small network of its own and batches out of the air: stops, resumes, reports."""
 
 import json
 import types
@@ -8,41 +8,32 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
-from dir_jax.training import loop as loop_module
-from dir_jax.training.devices import Parallel
-from dir_jax.training.exits import RunError
-from dir_jax.training.logs import RunLog
-from dir_jax.training.loop import TrainingLoop
-from dir_jax.training.start import Run
-from dir_jax.training.state import (
-    cosine_schedule,
-    create_train_state,
-    make_optimizer,
-    restore_train_state,
-)
+from configs import smoke
+from dir_jax.training import record, run
+from dir_jax.training.data import Data
+from dir_jax.training.interruptions import FINISHED, STOPPED, RunError
+from dir_jax.training.optimiser import adamw, cosine_schedule
 from dir_jax.training.step import make_train_step
-from dir_jax.weights.checkpoints import CheckpointError, Checkpoints
+from dir_jax.weights.checkpoints import CheckpointError, Checkpoints, load_variables
 
-STEPS = 12
+STEPS, BATCH = 12, 8
 
 
-class ToyRun(Run):
-    """A run whose network is a linear map."""
+def linear_loss(params, batch_stats, batch):
+    y = batch["x"] @ params["w"]
+    terms = {"square": jnp.mean((y - 1) ** 2), "size": 0.01 * jnp.mean(jnp.abs(y))}
+    return sum(terms.values()), (terms, {"mean": y.mean()})
 
-    def compiled_step(self):
-        def loss(params, batch_stats, batch):
-            y = batch["x"] @ params["w"]
-            terms = {"square": jnp.mean((y - 1) ** 2), "size": 0.01 * jnp.mean(jnp.abs(y))}
-            return sum(terms.values()), (terms, {"mean": y.mean()})
 
-        inner = make_train_step(loss, self.optimizer, self.schedule)
+def build(config, parallel, hands, steps):
+    schedule = cosine_schedule(0.1, steps)
+    optimizer = adamw(schedule)
+    return None, optimizer, parallel.step(make_train_step(linear_loss, optimizer, schedule))
 
-        def step(state, batch):
-            state, metrics = inner(state, batch)
-            return state, {**metrics, "stop": batch["stop"].max()}
 
-        return self.parallel.step(step)
+def variables(*_):
+    w = jnp.asarray(np.random.default_rng(9).normal(size=3), jnp.float32)
+    return {"params": {"w": w}, "batch_stats": {"mean": jnp.zeros(())}}
 
 
 class Stop:
@@ -61,53 +52,54 @@ class Stop:
 
 @pytest.fixture
 def training(tmp_path, monkeypatch):
-    """train(workdir, stop=None, bad=(), **fields) -> (complete, loop)."""
+    """train(workdir, stop=None, bad=(), validate=None, **fields) -> exit code, state, checkpoints.
 
-    def train(name, stop=None, bad=(), validate=None, **fields):
-        workdir = tmp_path / name
-        workdir.mkdir(exist_ok=True)
-        config = base.get_config()
-        config.train.checkpoint_every, config.log.every = 5, 2
-        config.validation.every = 6
-        config.update_from_flattened_dict(fields)
-        schedule = cosine_schedule(0.1, STEPS)
-        data = types.SimpleNamespace(folder=tmp_path, subset="", sizes={"train": 100})
-        run = ToyRun(
-            config, workdir, Parallel("jit", tuple(jax.devices()[:2])), None, None,
-            make_optimizer(schedule), schedule, data, STEPS,
-        )  # fmt: skip
+    All of the run is the real one but for network, data and evaluation.
+    """
+    hands = types.SimpleNamespace(name="toy", left=np.zeros(3), right=np.ones(3))
+    data = Data(tmp_path, "", {"train": 100, "val": 4, "test": 4})
+    replaced = {
+        "load_hands": lambda mano: hands,
+        "find_data": lambda *_: data,
+        "build": build,
+        "initial_variables": variables,
+        "variable_shapes": variables,
+        "evaluate_best": lambda *_: None,
+        "label_sheet": lambda *_: np.zeros((8, 8, 3), np.uint8),
+    }
+    for name, replacement in replaced.items():
+        monkeypatch.setattr(run, name, replacement)
+    monkeypatch.setattr(record, "frame_names", lambda *a: [f"frame {i}" for i in a[-1]])
+
+    def size_of_weights(state):
+        return {"mpjpe_mm": float(jnp.abs(state.params["w"]).sum())}
+
+    def train(name, stop=None, bad=(), validate=size_of_weights, **fields):
         stop = stop or Stop()
 
-        def batches(config, data, start_step, *_):
-            for step in range(start_step, 10**6):
-                rng = np.random.default_rng(step)
-                x = rng.normal(size=(4, 3)).astype(np.float32)
-                if step + 1 in bad:
-                    x[0, 0] = np.nan
+        def batches(config, data, first, *_):
+            for step in range(first, 10**6):
+                x = np.random.default_rng(step).normal(size=(BATCH, 3)).astype(np.float32)
+                x[0, 0] = np.nan if step + 1 in bad else x[0, 0]
                 stop.seen = step + 1
-                yield {"x": x, "index": np.arange(4) + step}
+                yield {"x": x, "index": np.arange(BATCH) + step}
 
-        monkeypatch.setattr(loop_module, "training_batches", batches)
-        monkeypatch.setattr(
-            loop_module, "frame_names", lambda data, split, indices: [f"frame {i}" for i in indices]
-        )
-        monkeypatch.setattr(ToyRun, "meta", lambda self: {"config": {}})
-        w = jnp.asarray(np.random.default_rng(9).normal(size=3), jnp.float32)
-        state = create_train_state(
-            {"params": {"w": w}, "batch_stats": {"mean": jnp.zeros(())}}, run.optimizer
-        )
-        checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
-        found = checkpoints.restore_latest()
-        state = state if found is None else restore_train_state(state, found)
-        step = int(state.step)
-        log = RunLog(workdir, step, STEPS, 4, validated=checkpoints.validation(step) is not None)
-        validate = validate or (lambda state: {"mpjpe_mm": float(jnp.abs(state.params["w"]).sum())})
-        loop = TrainingLoop(run, state, checkpoints, log, stop, validate)
+        monkeypatch.setattr(run, "training_batches", batches)
+        monkeypatch.setattr(run, "Validation", lambda *_: validate)
+        config = smoke.get_config()
+        config.parallel.backend = "jit"
+        config.train.update(steps=STEPS, batch_size=BATCH, checkpoint_every=5)
+        config.validation.every, config.log.every = 6, 2
+        config.update_from_flattened_dict(fields)
+        (tmp_path / name).mkdir(exist_ok=True)
+        checkpoints = Checkpoints(tmp_path / name / "checkpoints", keep=2)
         try:
-            return loop.train(), loop
+            code = run.train_and_evaluate(config, tmp_path / name, checkpoints, stop)
         finally:
-            log.close()
             checkpoints.close()
+        return types.SimpleNamespace(
+            code=code, checkpoints=checkpoints, last=checkpoints.restore_latest()
+        )
 
     return train
 
@@ -119,39 +111,42 @@ def lines(folder, name="metrics.jsonl"):
     return found
 
 
-def test_an_undisturbed_run_leaves_its_record(training, tmp_path):
-    complete, loop = training("one")
-    assert complete
-    found = lines(tmp_path / "one")
-    assert [line["step"] for line in found] == [2, 4, 6, 8, 10, 12]
-    assert set(found[0]) == {
+def weights(found):
+    return found.last.variables["params"]["w"]
+
+
+def test_an_undisturbed_run_leaves_its_record(training, tmp_path, capsys):
+    found = training("one")
+    assert found.code == FINISHED
+    metrics = lines(tmp_path / "one")
+    assert [line["step"] for line in metrics] == [2, 4, 6, 8, 10, 12]
+    assert set(metrics[0]) == {
         "step", "loss", "square", "size", "gradient_norm", "learning_rate",
     }  # fmt: skip
     assert [line["step"] for line in lines(tmp_path / "one", "validation.jsonl")] == [6, 12]
-    assert loop.checkpoints.steps()[-2:] == [10, 12]
-    assert loop.checkpoints.best_step() in (6, 12)
+    assert found.checkpoints.steps()[-2:] == [10, 12]
+    assert found.checkpoints.best_step() in (6, 12)
     assert list((tmp_path / "one" / "tensorboard").iterdir())
+    assert training("one").code == FINISHED
+    assert "12 steps of this run are done already" in capsys.readouterr().err
+    assert lines(tmp_path / "one") == metrics
 
 
 @pytest.mark.parametrize("at", [1, 5, 6, 7, 11])
-def test_stopped_and_gone_on_equals_undisturbed(training, tmp_path, at):
+def test_stopped_and_resumed_equals_undisturbed(training, tmp_path, at):
     training("whole")
     stop = Stop(at)
-    complete, loop = training("parts", stop)
-    assert not complete
-    assert loop.step == at
-    assert loop.checkpoints.steps()[-1] == at
+    found = training("parts", stop)
+    assert found.code == STOPPED
+    assert found.checkpoints.steps()[-1] == at
     assert stop.protected[-1] is False
-    complete, loop = training("parts")
-    assert complete
-    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
-    assert lines(tmp_path / "parts", "validation.jsonl") == lines(
-        tmp_path / "whole", "validation.jsonl"
-    )
+    assert training("parts").code == FINISHED
+    for name in ("metrics.jsonl", "validation.jsonl"):
+        assert lines(tmp_path / "parts", name) == lines(tmp_path / "whole", name)
 
 
 def test_killed_without_a_word_loses_nothing_but_time(training, tmp_path):
-    _, whole = training("whole")
+    whole = training("whole")
 
     class Killed(Exception):
         pass
@@ -163,10 +158,10 @@ def test_killed_without_a_word_loses_nothing_but_time(training, tmp_path):
         training("parts", validate=kill)
     with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "loss": 1}\n{"step": 10, "lo')  # later than the checkpoint, half
-    complete, parts = training("parts")
-    assert complete
+    parts = training("parts")
+    assert parts.code == FINISHED
     assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
-    np.testing.assert_array_equal(parts.state.params["w"], whole.state.params["w"])
+    np.testing.assert_array_equal(weights(parts), weights(whole))
     assert parts.checkpoints.validation(6) == whole.checkpoints.validation(6)
 
 
@@ -178,18 +173,18 @@ def test_a_loss_that_is_not_finite_stops_and_names_everything(training, tmp_path
     report = json.loads((tmp_path / "bad" / "nonfinite_step_7.json").read_text())
     assert report["step"] == 7
     assert report["terms_not_finite"] == ["size", "square"]
-    assert report["indices"] == [6, 7, 8, 9]
+    assert report["indices"] == list(range(6, 6 + BATCH))
     assert report["frames"][0] == "frame 6"
-    complete, loop = training("bad")  # the same steps with sound data
-    assert complete
-    assert np.isfinite(loop.state.params["w"]).all()
+    found = training("bad")  # the same steps with sound data
+    assert found.code == FINISHED
+    assert np.isfinite(weights(found)).all()
 
 
 def test_a_limited_number_may_be_left_out(training, tmp_path):
-    complete, loop = training("some", bad=[3, 8], **{"train.nonfinite_limit": 2})
-    assert complete
-    assert int(loop.state.skipped) == 2
-    assert np.isfinite(loop.state.params["w"]).all()
+    found = training("some", bad=[3, 8], **{"train.nonfinite_limit": 2})
+    assert found.code == FINISHED
+    assert found.last.optimizer["skipped"] == 2
+    assert np.isfinite(weights(found)).all()
     with pytest.raises(RunError, match=r"3 updates left out, 2 allowed"):
         training("many", bad=[3, 4, 8], **{"train.nonfinite_limit": 2})
 
@@ -203,10 +198,10 @@ def test_a_disk_that_takes_no_checkpoint_is_survived_until_the_end(training, mon
         save(self, step, *content)
 
     monkeypatch.setattr(Checkpoints, "save", refuse)
-    complete, loop = training("full")
-    assert complete
-    assert loop.checkpoints.steps() == [STEPS]
-    assert "step 5 could not be written: full; training goes on" in capsys.readouterr().err
+    found = training("full")
+    assert found.code == FINISHED
+    assert found.checkpoints.steps() == [STEPS]
+    assert "step 5 could not be written: full; training continues" in capsys.readouterr().err
 
     def always(self, step, *content):
         raise CheckpointError("no space")
@@ -214,3 +209,48 @@ def test_a_disk_that_takes_no_checkpoint_is_survived_until_the_end(training, mon
     monkeypatch.setattr(Checkpoints, "save", always)
     with pytest.raises(RunError, match="no space"):
         training("fuller")
+
+
+def test_damaged_checkpoints_never_become_a_fresh_start(training, tmp_path):
+    training("run")
+    for step_folder in (tmp_path / "run" / "checkpoints").iterdir():
+        (step_folder / "meta" / "metadata").write_text("")
+    for _ in range(2):  # also when it is only started again
+        with pytest.raises(CheckpointError, match="none of the checkpoints"):
+            training("run")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"optimizer.learning_rate": 0.2}, "optimizer.learning_rate: 0.2 here, 0.0003 in the"),
+        ({"train.steps": 24}, "train.steps: 24 here, 12 in the"),
+    ],
+)
+def test_another_recipes_work_folder_is_refused(training, fields, message):
+    training("run", Stop(2))
+    with pytest.raises(ValueError, match=message):
+        training("run", **fields)
+
+
+def test_other_hands_or_other_data_are_refused(training, monkeypatch, tmp_path):
+    fields = {"train.steps": 0, "train.epochs": 0.24}  # of 100 examples: three steps
+    training("run", Stop(2), **fields)
+    more = Data(tmp_path, "", {"train": 200, "val": 4, "test": 4})
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="makes it 6"):
+        patch.setattr(run, "find_data", lambda *_: more)
+        training("run", **fields)
+    other = types.SimpleNamespace(name="other", left=np.ones(3), right=np.ones(3))
+    monkeypatch.setattr(run, "load_hands", lambda mano: other)
+    with pytest.raises(ValueError, match="a run with toy, not other"):
+        training("run", **fields)
+
+
+def test_initial_weights_are_those_of_the_checkpoint_named(training, tmp_path):
+    training("first", Stop(3))
+    given = load_variables(tmp_path / "first", "latest")[0]["params"]["w"]
+    config = smoke.get_config()
+    config.train.initial_checkpoint = str(tmp_path / "first")
+    state = run.fresh_state(config, None, adamw(lambda step: 0.1))
+    np.testing.assert_array_equal(state.params["w"], given)
+    assert int(state.step) == 0 and isinstance(state.params["w"], np.ndarray | jax.Array)

@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from dir_jax.training.exits import STOPPED
+from dir_jax.training.interruptions import STOPPED
 
 PROGRAM = """
 import sys, time
-from dir_jax.training.stop import StopRequest
+from dir_jax.training.interruptions import StopRequest
 with StopRequest() as stop:
-    stop.on_leave(lambda: print("cleaned", flush=True))
+    stop.on_exit(lambda: print("cleaned", flush=True))
     {setup}
     print("ready", flush=True)
     {work}
