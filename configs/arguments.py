@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def split_recipe_arguments(arguments: Sequence[str]) -> tuple[list[str], list[st
 def parse_recipe(arguments: Sequence[str]) -> tuple[ConfigDict, str | None, list[str]]:
     """Reads `--config FILE[:ARGUMENT] [--config.x.y=v ...] [--workdir DIR]`.
 
+    A recipe of this folder may be named without folder and ending: `--config ablation:graph`.
+
     Returns:
       The recipe with its fields set, the work folder (None when none is named), and what is
       neither a flag nor a flag's value.
@@ -46,7 +49,7 @@ def parse_recipe(arguments: Sequence[str]) -> tuple[ConfigDict, str | None, list
     from absl import flags
     from ml_collections import config_flags
 
-    command = ["program", *arguments]  # absl leaves the first out
+    command = ["program", *_with_files(arguments)]  # absl leaves the first out
     values = flags.FlagValues()
     recipe = config_flags.DEFINE_config_file(
         "config", None, "Recipe.", flag_values=values, sys_argv=command
@@ -69,6 +72,23 @@ def read_recipe(arguments: Sequence[str]) -> dict[str, Any]:
       BadInputError: no such file, or a field it does not have.
     """
     return parse_recipe(arguments)[0].to_dict() if arguments else {}
+
+
+def _with_files(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with the file of a recipe of this folder that is given by its name."""
+    found = list(arguments)
+    for place, argument in enumerate(found):
+        if argument.startswith("--config="):
+            found[place] = "--config=" + _file(argument.removeprefix("--config="))
+        elif place and found[place - 1] == "--config":
+            found[place] = _file(argument)
+    return found
+
+
+def _file(recipe: str) -> str:
+    name, colon, argument = recipe.partition(":")
+    file = Path(__file__).parent / f"{name}.py"
+    return f"{file}{colon}{argument}" if name.isidentifier() and file.is_file() else recipe
 
 
 def _problem(error: Exception) -> str:

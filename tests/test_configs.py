@@ -139,6 +139,11 @@ class TestCommandLine:
         assert (config.train.batch_size, config.data.dir, str(workdir)) == (6, "/x", "w")
         assert config.model.bone_distance == (1.0, 3.0, 3.0)
 
+    @pytest.mark.parametrize("given", [["--config", "ablation:t3"], ["--config=ablation:t3"]])
+    def test_shipped_recipes_go_by_their_name(self, given):
+        config, _ = parse([*given, "--config.mano", "smoke", "--workdir", "smoke"])
+        assert (config.model.stages, config.mano) == (3, "smoke")
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

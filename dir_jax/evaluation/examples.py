@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from dir_jax.evaluation.labels import label_arrays
 from dir_jax.evaluation.metrics import METRICS, measure
-from dir_jax.evaluation.predictions import PredictionTable
 from dir_jax.evaluation.protocols import (
     MAIN_PROTOCOL,
     WRIST,
@@ -26,10 +25,13 @@ from dir_jax.models.forward import estimate_all
 from dir_jax.models.types import IMAGE_SIZE, Stage, one_space
 from dir_jax.pictures.comparison import Example
 from dir_jax.pictures.drawing import PAPER, SKELETON_FACES, skeleton_mesh
-from dir_jax.weights.loading import Loaded
 from input_pipeline.crop import project
 from mano_jax import HandPair
 from mano_jax.constants import SIDES
+
+if TYPE_CHECKING:  # training draws its examples without either
+    from dir_jax.evaluation.predictions import PredictionTable
+    from dir_jax.weights.loading import Loaded
 
 GROUPS = ("best", "median", "worst")
 
