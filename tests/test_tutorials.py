@@ -51,7 +51,7 @@ def test_swap_a_part():
     for part in (1, 2):
         assert rows[-1][part] < rows[0][part]
     assert rows[-1][1] != rows[-1][2]
-    assert re.search(r"GraphNetwork [\d,]+, AllJoints [\d,]+", printed)
+    assert re.search(r"per_joint [\d,]+, AllJoints [\d,]+", printed)
 
 
 @pytest.mark.slow

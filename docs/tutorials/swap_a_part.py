@@ -6,50 +6,37 @@ python -m docs.tutorials.swap_a_part --steps 40
 """
 
 import argparse
-from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
 import dir_jax
 import mano_jax
 from dir_jax.benchmark.programs import images_and_targets
-from dir_jax.models import refinement
-from dir_jax.models.config import TINY
-
-parser = argparse.ArgumentParser(description="Trains a tiny network with two different parts.")
-parser.add_argument("--steps", type=int, default=40)
-steps = parser.parse_args().steps
+from dir_jax.models.config import TINY, ModelConfig
+from dir_jax.models.network import initial_variables
 
 
 class AllJoints(nn.Module):
-    """My part. It is made and called as `dir_jax.models.graph.GraphNetwork` is."""
+    """My part, as docs/variants.md asks of a graph network: made from the config, called so."""
 
-    layers: int
-    features: int
-    shared: bool = False
-    axis_name: str | None = None
-    dtype: jnp.dtype | None = None
+    config: ModelConfig
 
     @nn.compact
     def __call__(self, x, train):
-        """(B, 2, 21, C) to (B, 2, 21, features): every joint hears every other of its hand."""
-        flat = nn.Dense(self.features * x.shape[2])(x.reshape(*x.shape[:2], -1))
-        return x + nn.relu(flat).reshape(*x.shape[:3], self.features)
+        """(B, 2, 21, C) to (B, 2, 21, C): every joint hears every other of its hand."""
+        flat = nn.Dense(x.shape[2] * x.shape[3])(x.reshape(*x.shape[:2], -1))
+        return x + nn.relu(flat).reshape(x.shape)
 
 
-# Four images of noise and two random hands for each: whether a part can learn these by heart is
-# all that this small comparison shows.
-hands = mano_jax.open_hands()
-model = dir_jax.create_model({"preset": "released", **TINY, "stages": 1}, hands)
-images, targets = images_and_targets(model, 4)
-
-
-def train(part):
-    """Losses of `steps` steps with `part` for the graph network, and its number of weights."""
-    optimiser = optax.adam(1e-3)
+def train(graph, steps):
+    """Losses of some steps with a graph network, by name, and its number of weights."""
+    # Four images of noise and two random hands for each: whether a part can learn these by heart
+    # is all that this small comparison shows.
+    hands, optimiser = mano_jax.open_hands(), optax.adam(1e-3)
+    model = dir_jax.create_model({**TINY, "stages": 1, "graph": graph}, hands)
+    images, targets = images_and_targets(model, 4)
 
     @jax.jit
     def step(params, stats, state):
@@ -62,19 +49,23 @@ def train(part):
         updates, state = optimiser.update(gradient, state)
         return optax.apply_updates(params, updates), new, state, value
 
-    with mock.patch.object(refinement, "GraphNetwork", part):  # looked up while it is traced
-        variables = jax.jit(model.init)(jax.random.key(0), images)
-        params, stats = variables["params"], variables["batch_stats"]
-        state, losses = optimiser.init(params), []
-        for _ in range(steps):
-            params, stats, state, value = step(params, stats, state)
-            losses.append(float(value))
-    own = params["stage1"]["joints"]
-    return losses, sum(leaf.size for leaf in jax.tree.leaves(own["graph"]))
+    variables = initial_variables(model, seed=0)
+    params, stats = variables["params"], variables["batch_stats"]
+    state, losses = optimiser.init(params), []
+    for _ in range(steps):
+        params, stats, state, value = step(params, stats, state)
+        losses.append(float(value))
+    own = params["stage1"]["joints"]["graph"]
+    return losses, sum(leaf.size for leaf in jax.tree.leaves(own))
 
 
-results = {part.__name__: train(part) for part in (refinement.GraphNetwork, AllJoints)}
-print(f"{'step':>6s}" + "".join(f"{name:>16s}" for name in results))
-for row in sorted({*range(0, steps, max(steps // 8, 1)), steps - 1}):
-    print(f"{row:6d}" + "".join(f"{losses[row]:16.4f}" for losses, _ in results.values()))
-print("weights in the part: " + ", ".join(f"{n} {size:,}" for n, (_, size) in results.items()))
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Trains a tiny network with two different parts.")
+    parser.add_argument("--steps", type=int, default=40)
+    steps = parser.parse_args().steps
+    names = ("per_joint", "docs.tutorials.swap_a_part:AllJoints")
+    results = {name.split(":")[-1]: train(name, steps) for name in names}
+    print(f"{'step':>6s}" + "".join(f"{name:>16s}" for name in results))
+    for row in sorted({*range(0, steps, max(steps // 8, 1)), steps - 1}):
+        print(f"{row:6d}" + "".join(f"{losses[row]:16.4f}" for losses, _ in results.values()))
+    print("weights: " + ", ".join(f"{name} {size:,}" for name, (_, size) in results.items()))
