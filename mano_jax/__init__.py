@@ -4,7 +4,7 @@ Needs jax and numpy only. Metres and radians throughout; joints in the order wri
 of thumb, index, middle, ring and pinky.
 """
 
-from mano_jax.fitting import Fit, FitTuning, fit
+from mano_jax.fitting import Fit, fit
 from mano_jax.hand import Hand, HandError, HandPair
 from mano_jax.load import hand_from_arrays, load_pair, open_hands, save_npz
 from mano_jax.rotations import (
@@ -26,7 +26,6 @@ from mano_jax.skinning import (
 
 __all__ = [
     "Fit",
-    "FitTuning",
     "Hand",
     "HandError",
     "HandMesh",

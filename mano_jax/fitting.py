@@ -2,14 +2,12 @@
 
 A closed-form rigid alignment of the palm starts it; then all parameters move at once, for every
 hand of a batch in one compiled program. What joints cannot tell (the twist of a finger, part of the
-shape) is decided by a weak pull towards the mean hand. Residuals are in millimetres, or in what the
-weights of `FitTuning` make comparable with them.
+shape) is decided by a weak pull towards the mean hand. Residuals are in millimetres, or
+in what weights make comparable with them.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from typing import NamedTuple
 
 import jax
@@ -43,28 +41,17 @@ _LARGEST = 1.0
 """Metres that the joints of one hand cannot be apart."""
 
 
-@dataclasses.dataclass(frozen=True)
-class FitTuning:
-    """Weights and limits of a fit.
+_POSE_MM, _BETAS_MM = 3.0, 3.0
+"""What a radian of deviation from the mean finger pose, and a unit of shape, count as.
 
-    The weights suit annotations with about 3 mm of noise, as InterHand2.6M's; smaller ones follow
-    exact joints more closely (0.2 instead of 0.7 mm) and noisy ones to implausible shapes.
+They suit annotations with about 3 mm of noise, as InterHand2.6M's; smaller ones follow exact joints
+more closely (0.2 instead of 0.7 mm) and noisy ones to implausible shapes.
+"""
 
-    Attributes:
-      pose_weight: mm for a radian of deviation from the mean finger pose.
-      betas_weight: mm for a unit of shape.
-      outlier_mm: distance beyond which a joint's pull no longer grows (Huber).
-      components: how many principal components of pose may move.
-      iterations: Levenberg-Marquardt steps.
-      tips: convention of the annotated finger tips, see `pose_hand`.
-    """
+_OUTLIER_MM = 20.0
+"""Distance beyond which a joint's pull no longer grows (Huber)."""
 
-    pose_weight: float = 3.0
-    betas_weight: float = 3.0
-    outlier_mm: float = 20.0
-    components: int = 45
-    iterations: int = 30
-    tips: Tips = "manopth"
+_ITERATIONS = 30
 
 
 class Fit(NamedTuple):
@@ -93,7 +80,7 @@ class _Parameters(NamedTuple):
     Attributes:
       rotation: (3, 3) about the wrist's rest position.
       translation: (3,) metres.
-      coefficients: (n,) principal components of pose.
+      coefficients: (45,) principal components of pose.
       betas: (10,) shape.
     """
 
@@ -109,7 +96,7 @@ class _Model(NamedTuple):
     Attributes:
       arrays: of the five tips.
       mean: (45,) finger pose, axis-angle.
-      components: (n, 45).
+      components: (45, 45).
     """
 
     arrays: BlendArrays
@@ -117,20 +104,8 @@ class _Model(NamedTuple):
     components: jax.Array
 
 
-class _Observed(NamedTuple):
-    """What was annotated of one hand.
-
-    Attributes:
-      xyz: (21, 3) metres.
-      weight: (21,) 0 for joints that are not valid.
-    """
-
-    xyz: jax.Array
-    weight: jax.Array
-
-
 def _finger_pose(model: _Model, coefficients: jax.Array) -> jax.Array:
-    """(n,) principal components to (15, 3) axis-angle."""
+    """(45,) principal components to (15, 3) axis-angle."""
     return (model.mean + matmul(coefficients, model.components)).reshape(15, 3)
 
 
@@ -143,26 +118,26 @@ def _joints(model: _Model, parameters: _Parameters) -> jax.Array:
 
 
 def _residuals(
-    model: _Model, observed: _Observed, parameters: _Parameters, tuning: FitTuning
+    model: _Model, xyz: jax.Array, weight: jax.Array, parameters: _Parameters
 ) -> tuple[jax.Array, jax.Array]:
     """Of the joints (21, 3), and of the pulls towards the mean hand (55,)."""
-    away = 1000 * (_joints(model, parameters) - observed.xyz) * observed.weight[:, None]
+    away = 1000 * (_joints(model, parameters) - xyz) * weight[:, None]
     deviation = _finger_pose(model, parameters.coefficients).reshape(45) - model.mean
-    pulls = [tuning.pose_weight * deviation, tuning.betas_weight * parameters.betas]
+    pulls = [_POSE_MM * deviation, _BETAS_MM * parameters.betas]
     return away, jnp.concatenate(pulls)
 
 
-def _cost(residuals: tuple[jax.Array, jax.Array], tuning: FitTuning) -> jax.Array:
+def _cost(residuals: tuple[jax.Array, jax.Array]) -> jax.Array:
     """The sum that is minimised: squares, and Huber's function for joints."""
     away, pulls = residuals
-    squared, limit = jnp.sum(away**2, axis=-1), tuning.outlier_mm
+    squared, limit = jnp.sum(away**2, axis=-1), _OUTLIER_MM
     far = 2 * limit * jnp.sqrt(jnp.maximum(squared, limit**2)) - limit**2
     return jnp.sum(jnp.where(squared > limit**2, far, squared)) + jnp.sum(pulls**2)
 
 
 def _moved(parameters: _Parameters, step: jax.Array) -> _Parameters:
-    """Parameters after a step (6 + n + 10,): turn, shift, pose, shape."""
-    pose_end = 6 + parameters.coefficients.shape[0]
+    """Parameters after a step (6 + 45 + 10,): turn, shift, pose, shape."""
+    pose_end = 6 + constants.POSE_COMPONENTS
     return _Parameters(
         rotation=matmul(matrix_from_axis_angle(step[:3]), parameters.rotation),
         translation=parameters.translation + _TRANSLATION_STEP * step[3:6],
@@ -181,19 +156,17 @@ def _damped_step(jacobian: jax.Array, residual: jax.Array, damping: jax.Array) -
     return -scale * jax.scipy.linalg.cho_solve(factor, matmul(jacobian.T, residual))
 
 
-def _improve(
-    model: _Model, observed: _Observed, start: _Parameters, tuning: FitTuning
-) -> _Parameters:
+def _improve(model: _Model, xyz: jax.Array, weight: jax.Array, start: _Parameters) -> _Parameters:
     """Levenberg-Marquardt; outliers weigh so that the squares descend like the cost."""
-    size = 6 + start.coefficients.shape[0] + constants.BETAS
+    size = 6 + constants.POSE_COMPONENTS + constants.BETAS
 
     def evaluate(parameters):
-        return _residuals(model, observed, parameters, tuning)
+        return _residuals(model, xyz, weight, parameters)
 
     def iterate(carry, _):
         parameters, cost, damping = carry
         length = jnp.linalg.norm(evaluate(parameters)[0], axis=-1, keepdims=True)
-        scale = jnp.sqrt(tuning.outlier_mm / jnp.maximum(length, tuning.outlier_mm))
+        scale = jnp.sqrt(_OUTLIER_MM / jnp.maximum(length, _OUTLIER_MM))
 
         def residual(step):
             away, pulls = evaluate(_moved(parameters, step))
@@ -202,26 +175,26 @@ def _improve(
 
         jacobian, vector = jax.jacfwd(residual, has_aux=True)(jnp.zeros(size, cost.dtype))
         candidate = _moved(parameters, _damped_step(jacobian, vector, damping))
-        new_cost = _cost(evaluate(candidate), tuning)
+        new_cost = _cost(evaluate(candidate))
         better = new_cost < cost  # False for NaN too
         parameters = jax.tree.map(lambda n, o: jnp.where(better, n, o), candidate, parameters)
         damping = jnp.clip(jnp.where(better, damping * 0.2, damping * 8), 1e-6, 1e6)
         return (parameters, jnp.where(better, new_cost, cost), damping), None
 
-    cost = _cost(evaluate(start), tuning)
+    cost = _cost(evaluate(start))
     carry = (start, cost, jnp.asarray(1e-2, cost.dtype))
-    return jax.lax.scan(iterate, carry, length=tuning.iterations)[0][0]
+    return jax.lax.scan(iterate, carry, length=_ITERATIONS)[0][0]
 
 
-def _aligned(model: _Model, observed: _Observed) -> _Parameters:
+def _aligned(model: _Model, xyz: jax.Array, weight: jax.Array) -> _Parameters:
     """The mean hand after the rigid motion that fits its palm best (Kabsch 1976)."""
-    sizes, dtype = (3, model.components.shape[0], constants.BETAS), model.mean.dtype
+    sizes, dtype = (3, constants.POSE_COMPONENTS, constants.BETAS), model.mean.dtype
     parameters = _Parameters(jnp.eye(3, dtype=dtype), *(jnp.zeros(n, dtype) for n in sizes))
     joints = _joints(model, parameters)
-    weight = observed.weight * jnp.asarray(_PALM, dtype)
+    weight = weight * jnp.asarray(_PALM, dtype)
     weight = weight / jnp.maximum(jnp.sum(weight), 1e-6)
-    centre, wanted_centre = weight @ joints, weight @ observed.xyz
-    covariance = matmul(((joints - centre) * weight[:, None]).T, observed.xyz - wanted_centre)
+    centre, wanted_centre = weight @ joints, weight @ xyz
+    covariance = matmul(((joints - centre) * weight[:, None]).T, xyz - wanted_centre)
     u, _, vt = jnp.linalg.svd(covariance)
     proper = jnp.array([1.0, 1.0, 0.0]) + jnp.array([0.0, 0.0, 1.0]) * jnp.linalg.det(u @ vt)
     rotation = matmul(vt.T * proper.astype(dtype), u.T)
@@ -230,30 +203,20 @@ def _aligned(model: _Model, observed: _Observed) -> _Parameters:
     return parameters._replace(rotation=rotation, translation=translation)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _fit_batch(model: _Model, observed: _Observed, tuning: FitTuning) -> Fit:
-    def fit_one(one: _Observed) -> Fit:
-        found = _improve(model, one, _aligned(model, one), tuning)
-        joints, valid = _joints(model, found), one.weight > 0
-        apart = jnp.where(valid, jnp.linalg.norm(joints - one.xyz, axis=-1), 0)
+@jax.jit
+def _fit_batch(model: _Model, xyz: jax.Array, weight: jax.Array) -> Fit:
+    def fit_one(xyz: jax.Array, weight: jax.Array) -> Fit:
+        found = _improve(model, xyz, weight, _aligned(model, xyz, weight))
+        joints, valid = _joints(model, found), weight > 0
+        apart = jnp.where(valid, jnp.linalg.norm(joints - xyz, axis=-1), 0)
         error_mm = 1000 * jnp.sum(apart) / jnp.sum(valid)
         pose = _finger_pose(model, found.coefficients)
         return Fit(found.rotation, pose, found.betas, found.translation, joints, error_mm)
 
-    return jax.vmap(fit_one)(observed)
+    return jax.vmap(fit_one)(xyz, weight)
 
 
-def _model(hand: Hand, tuning: FitTuning, dtype: np.dtype) -> _Model:
-    if not 1 <= tuning.components <= constants.POSE_COMPONENTS:
-        raise HandError(
-            f"components is {tuning.components}; wanted 1 to {constants.POSE_COMPONENTS}"
-        )
-    tips = some_points(blend_arrays(hand), np.asarray(resolve_tips(hand, tuning.tips)))
-    model = _Model(tips, hand.hands_mean, hand.hands_components[: tuning.components])
-    return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), model)
-
-
-def _observed(joints_xyz, joint_valid, dtype) -> _Observed:
+def _observed(joints_xyz, joint_valid, dtype) -> tuple[np.ndarray, np.ndarray]:
     """Checked joints with zeros where they are not valid, and their weights."""
     xyz = np.asarray(joints_xyz).astype(dtype)
     if xyz.shape[-2:] != (constants.JOINTS, 3):
@@ -273,7 +236,7 @@ def _observed(joints_xyz, joint_valid, dtype) -> _Observed:
         extent = float(np.median(spans.reshape(-1, 3), axis=0).max())
         if extent > _LARGEST:
             raise HandError(f"joints_xyz spans {extent:.4g} m for a hand; wanted metres, not mm")
-    return _Observed(np.where(valid[..., None], xyz, 0), valid.astype(dtype))
+    return np.where(valid[..., None], xyz, 0), valid.astype(dtype)
 
 
 def fit(
@@ -281,7 +244,7 @@ def fit(
     joints_xyz: np.ndarray,
     joint_valid: np.ndarray | None = None,
     *,
-    tuning: FitTuning = FitTuning(),
+    tips: Tips = "manopth",
 ) -> Fit:
     """Finds pose, shape and translation for annotated joints.
 
@@ -289,7 +252,7 @@ def fit(
       hand: the hand model, left or right.
       joints_xyz: (..., 21, 3) metres.
       joint_valid: (..., 21) which of them count; None takes the finite ones.
-      tuning: weights, limits, and the convention of the annotated tips.
+      tips: convention of the annotated finger tips, see `pose_hand`.
 
     Returns:
       The fit, with each hand's error for the caller to judge.
@@ -301,10 +264,12 @@ def fit(
         raise HandError("a stacked pair cannot be fitted; wanted pair.left or pair.right")
     wide = jax.config.jax_enable_x64 and np.asarray(joints_xyz).dtype == np.float64
     dtype = np.dtype(np.float64 if wide else np.float32)
-    observed, model = _observed(joints_xyz, joint_valid, dtype), _model(hand, tuning, dtype)
-    batch = observed.weight.shape[:-1]
-    xyz, weight = observed.xyz.reshape(-1, 21, 3), observed.weight.reshape(-1, 21)
-    count = len(xyz)
+    arrays = some_points(blend_arrays(hand), np.asarray(resolve_tips(hand, tips)))
+    model = _Model(arrays, hand.hands_mean, hand.hands_components)
+    model = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), model)
+    xyz, weight = _observed(joints_xyz, joint_valid, dtype)
+    batch, count = weight.shape[:-1], weight[..., 0].size
+    xyz, weight = xyz.reshape(-1, 21, 3), weight.reshape(-1, 21)
     # Equal chunks, so that one compiled program serves; the last is filled up.
     chunk = next((size for size in _CHUNKS if count <= size), _CHUNKS[-1])
     if not count:
@@ -312,8 +277,7 @@ def fit(
     parts = []
     for start in range(0, max(count, 1), chunk):
         rows = np.minimum(np.arange(start, start + chunk), len(xyz) - 1)
-        part = _fit_batch(model, _Observed(xyz[rows], weight[rows]), tuning)
-        parts.append(jax.tree.map(np.asarray, part))
+        parts.append(jax.tree.map(np.asarray, _fit_batch(model, xyz[rows], weight[rows])))
     return jax.tree.map(
         lambda *found: np.concatenate(found)[:count].reshape((*batch, *found[0].shape[1:])), *parts
     )

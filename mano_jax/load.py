@@ -24,7 +24,7 @@ import numpy as np
 
 from mano_jax import constants
 from mano_jax.hand import ARRAY_FIELDS, Hand, HandError, HandPair
-from mano_jax.unpickle import OFFICIAL_MANO, UnpickleError, restricted_load
+from mano_jax.unpickle import DAMAGE, OFFICIAL_MANO, UnpickleError, restricted_load
 
 _SHAPES = {
     "v_template": (constants.VERTICES, 3),
@@ -94,11 +94,7 @@ def read_npz(file: str | os.PathLike, *, limit_bytes: int = 2**31) -> dict[str, 
                 arrays[name] = _read_array(archive.read(info))
     except FileNotFoundError:
         raise ArraysFileError(f"{path}: no such file") from None
-    except (
-        *(ValueError, TypeError, SyntaxError, KeyError, EOFError, OSError, OverflowError),
-        *(RecursionError, MemoryError, NotImplementedError, RuntimeError, AttributeError),
-        *(zipfile.BadZipFile, zlib.error, IndexError),
-    ) as error:
+    except (*DAMAGE, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         where = f"{path}: {name}" if name else f"{path}"
         raise ArraysFileError(f"{where} cannot be read as npz: {error}") from error
     return arrays

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 import mano_jax
 from mano_jax import fitting
+from mano_jax.skinning import blend_arrays, some_points
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +82,19 @@ def test_batch_shapes_and_side_by_side_independence(hands):
 
 
 def test_rigid_start_is_exact_and_never_mirrors(hands):
-    model = fitting._model(hands.left, mano_jax.FitTuning(), np.dtype(np.float32))
-    nothing = fitting._Observed(np.zeros((21, 3), np.float32), np.zeros(21, np.float32))
+    tips = some_points(blend_arrays(hands.left), mano_jax.tip_indices("left", "manopth"))
+    model = fitting._Model(tips, hands.left.hands_mean, hands.left.hands_components)
+    model = jax.tree.map(np.float32, model)
     align, joints_of = jax.jit(fitting._aligned), jax.jit(fitting._joints)
-    mean_hand = align(model, nothing)._replace(rotation=np.eye(3), translation=np.zeros(3))
-    mean_joints = joints_of(model, mean_hand)
+    everything = np.ones(21, np.float32)
+    mean_hand = align(model, np.zeros((21, 3), np.float32), 0 * everything)
+    mean_joints = joints_of(model, mean_hand._replace(rotation=np.eye(3), translation=np.zeros(3)))
     rotation = Rotation.from_rotvec([1.0, -2.0, 0.5]).as_matrix().astype(np.float32)
     wanted = mean_joints @ rotation.T + np.float32([0.1, -0.2, 0.9])
-    observed = fitting._Observed(wanted, np.ones(21, np.float32))
-    start = align(model, observed)
+    start = align(model, wanted, everything)
     np.testing.assert_allclose(start.rotation, rotation, atol=1e-5)
     np.testing.assert_allclose(joints_of(model, start), wanted, atol=1e-6)
-    start = align(model, observed._replace(xyz=wanted * np.float32([-1, 1, 1])))
+    start = align(model, wanted * np.float32([-1, 1, 1]), everything)
     assert np.linalg.det(start.rotation) == pytest.approx(1, abs=1e-5)
 
 
@@ -112,8 +114,7 @@ def test_rigid_start_is_exact_and_never_mirrors(hands):
             {"joints_xyz": np.full((21, 3), np.nan), "joint_valid": np.ones(21)},
             "21 valid joints that are not finite",
         ),
-        ({"joints_xyz": np.zeros((21, 3)), "tuning": mano_jax.FitTuning(components=46)}, "1 to 45"),
-        ({"joints_xyz": np.zeros((21, 3)), "tuning": mano_jax.FitTuning(tips="x")}, "tips is 'x'"),
+        ({"joints_xyz": np.zeros((21, 3)), "tips": "x"}, "tips is 'x'"),
     ],
 )
 def test_wrong_inputs_are_named(hands, inputs, message):
