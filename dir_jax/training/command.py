@@ -82,4 +82,5 @@ def prepare_process() -> None:
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s", force=True)
     from absl import logging as absl_logging
 
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     absl_logging.set_verbosity(absl_logging.ERROR)
