@@ -17,104 +17,106 @@ A batch is a dict of numpy arrays, hands in the order left, right:
     mask           float32 (B,)              1 for an example, 0 for padding
     index          int64   (B,)              number of the example within its split
 
-Every batch is a function of (seed, step) alone, so starting at any step costs the same, and the
-same global batch comes about for any number of processes and threads.
+Training reads one endless stream of examples: all of epoch 0 in a shuffled order, then all of
+epoch 1 in another, and so on. Global batch `step` is the stretch from step * batch_size on, and
+each process takes its own part of it. Every batch is thus a function of (seed, step) alone:
+starting at any step costs the same, the same global batch comes about for any number of processes
+and threads, and no example is left out or comes twice in an epoch.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
+from scipy.spatial.transform import Rotation
 
 from input_pipeline import augment as augmentation
-from input_pipeline import dataset
+from input_pipeline import dataset, records
 from input_pipeline.augment import AugmentConfig
-from input_pipeline.identities import Identities, Identity, identities
-from input_pipeline.loading import (
-    Batch,
-    BatchLoader,
-    RecordError,
-    joiner,
-    listing,
-    parse,
-    unreadable,
-)
-from input_pipeline.order import ShuffledOrder, share
-
-__all__ = [
-    "Batch",
-    "Identities",
-    "Identity",
-    "RecordError",
-    "TrainBatches",
-    "eval_batches",
-    "identities",
-    "split_size",
-    "train_batches",
-]
+from input_pipeline.commands import FailedError
+from input_pipeline.crop import STORED_SIZE
+from input_pipeline.workers import in_order
 
 _LOG = logging.getLogger(__name__)
+_NAMES = ("camera", "global_orient", "hand_pose", "betas", "transl", "hand_valid")
+_NAMES += ("joints_xyz", "joint_valid")
+_TYPES = {np.float32: tf.float32, np.bool_: tf.int64}
+_SPEC = {"image": tf.io.FixedLenFeature((), tf.string)} | {
+    name: tf.io.FixedLenFeature(records.FIELDS[name].shape, _TYPES[records.FIELDS[name].dtype])
+    for name in _NAMES
+}
+_AHEAD = 3
+
+Batch = dict[str, np.ndarray]
+
+try:
+    # The accelerator is JAX's; TensorFlow would take all of its memory.
+    tf.config.set_visible_devices([], "GPU")
+except RuntimeError:
+    pass
 
 
-def split_size(data_dir: str | os.PathLike, split: str, *, config: str = "interacting") -> int:
-    """Number of prepared examples of a split.
+class RecordError(FailedError):
+    """Stored examples that cannot be read; the message names them."""
+
+
+def share(batch_size: int, process_index: int, process_count: int) -> np.ndarray:
+    """This process's places in a global batch, (batch_size / process_count,) int64.
 
     Raises:
-      dataset.DatasetError: nothing is prepared there, or not this split.
+      ValueError: when the batch cannot be shared out evenly, or the process does not exist.
     """
-    return len(dataset.open_split(data_dir, split, config))
+    if batch_size < 1:
+        raise ValueError(f"batch size is {batch_size}; wanted 1 or more")
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process {process_index} of {process_count} does not exist")
+    if batch_size % process_count:
+        raise ValueError(
+            f"a batch of {batch_size} cannot be shared evenly by {process_count} processes: "
+            f"use a multiple of {process_count}"
+        )
+    local = batch_size // process_count
+    return np.arange(process_index * local, (process_index + 1) * local)
 
 
-def train_batches(
-    data_dir: str | os.PathLike,
-    *,
-    batch_size: int,
-    seed: int,
-    start_step: int = 0,
-    augment: AugmentConfig | None = None,
-    split: str = "train",
-    config: str = "interacting",
-    process_index: int = 0,
-    process_count: int = 1,
-    bad_share: float = 0.001,
-) -> TrainBatches:
-    """Endless shuffled batches (the module's docstring lists their arrays).
+@functools.lru_cache(maxsize=4)  # a batch touches two epochs, read-ahead perhaps a third
+def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
+    # Sorted by raw Philox output, which numpy promises never to change; its own `permutation`
+    # may change between versions, and a resumed run would repeat and miss examples.
+    keys = np.random.Philox(key=[seed, epoch]).random_raw(size)
+    return np.argsort(keys, kind="stable")
+
+
+def shuffled(size: int, seed: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Examples at positions of the endless shuffled stream over one split.
 
     Args:
-      data_dir: the folder given to `prepare --output`.
-      batch_size: examples of all processes together.
-      seed: of the order and of the augmentation.
-      start_step: the first batch's number.
-      augment: ranges of the augmentation; None leaves the images as they are.
-      split: "train", "val" or "test".
-      config: one of `dataset.CONFIGS`.
-      process_index: which part of every batch this process gets.
-      process_count: number of processes.
-      bad_share: part of the split that may turn out unreadable before the run stops.
+      size: examples in the split.
+      seed: any two seeds give unrelated orders; not negative.
+      positions: (N,) whole numbers from 0.
 
     Returns:
-      An iterator over this process's parts, each of batch_size / process_count examples.
-
-    Raises:
-      dataset.DatasetError: nothing (complete) is prepared there.
-      ValueError: the batch cannot be shared evenly, or the split is empty.
+      epoch (N,) and index (N,) within the split, int64.
     """
-    places = share(batch_size, process_index, process_count)
-    source = dataset.open_split(data_dir, split, config)
-    order = ShuffledOrder(len(source), seed)
-    return TrainBatches(source, order, batch_size, places, seed, start_step, augment, bad_share)
+    epochs, places = np.divmod(np.asarray(positions, np.int64), size)
+    indices = np.empty_like(places)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        indices[here] = _permutation(size, seed, int(epoch))[places[here]]
+    return epochs, indices
 
 
 class TrainBatches(Iterator[Batch]):
-    """Endless training batches; made by `train_batches`.
+    """Endless shuffled batches (the module's docstring lists their arrays).
 
     An example that cannot be read is replaced by the next readable one in the split, named in the
-    log and in `skipped`; reading goes on where it was.
+    log and in `skipped`.
 
     Attributes:
       step: number of the batch that comes next.
@@ -123,40 +125,66 @@ class TrainBatches(Iterator[Batch]):
 
     def __init__(
         self,
-        source: dataset.RecordSource,
-        order: ShuffledOrder,
+        data_dir: str | os.PathLike,
+        *,
         batch_size: int,
-        places: range,
         seed: int,
-        start_step: int,
-        augment: AugmentConfig | None,
-        bad_share: float,
+        start_step: int = 0,
+        augment: AugmentConfig | None = None,
+        split: str = "train",
+        config: str = "interacting",
+        process_index: int = 0,
+        process_count: int = 1,
+        bad_share: float = 0.001,
     ):
-        """See `train_batches`."""
+        """Opens the split.
+
+        Args:
+          data_dir: the folder given to `prepare --output`.
+          batch_size: examples of all processes together.
+          seed: of the order and of the augmentation.
+          start_step: the first batch's number.
+          augment: ranges of the augmentation; None leaves the images as they are.
+          split: "train", "val" or "test".
+          config: one of `dataset.CONFIGS`.
+          process_index: which part of every batch this process gets: batch_size / process_count
+            examples.
+          process_count: number of processes.
+          bad_share: part of the split that may turn out unreadable before the run stops.
+
+        Raises:
+          dataset.DatasetError: nothing (complete) is prepared there.
+          ValueError: the batch cannot be shared evenly, the split is empty, or the seed negative.
+        """
         self.step = start_step
         self.skipped: dict[int, str] = {}
-        self._source, self._order = source, order
-        self._batch_size, self._places = batch_size, places
-        self._seed, self._augment, self._bad_share = seed, augment, bad_share
-        self._join = joiner(self._example, len(places))
-        self._loader = BatchLoader(self._load, itertools.count(start_step))
+        self._batch_size, self._seed, self._bad_share = batch_size, seed, bad_share
+        self._places = share(batch_size, process_index, process_count)
+        self._source = dataset.open_split(data_dir, split, config)
+        if not len(self._source):
+            raise ValueError("the split holds no examples")
+        if seed < 0:
+            raise ValueError(f"seed is {seed}; wanted 0 or more")
+        self._join = _joiner(len(self._places), augment)
+        self._batches = in_order(self._load, itertools.count(start_step), _AHEAD)
 
     def __next__(self) -> Batch:
-        batch = next(self._loader)
+        batch = next(self._batches)
         self.step += 1
         return batch
 
     def close(self) -> None:
-        """Stops reading ahead; the program's end does so too."""
-        self._loader.close()
+        """Stops reading ahead."""
+        self._batches.close()
 
     def _examples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Epochs and indices of this process's part of a batch, unreadable examples replaced."""
-        positions = step * self._batch_size + np.array(self._places, np.int64)
-        epochs, indices = self._order.at(positions)
+        size = len(self._source)
+        positions = step * self._batch_size + self._places
+        epochs, indices = shuffled(size, self._seed, positions)
         for place, index in enumerate(indices):
             while index in self.skipped:
-                index = (index + 1) % self._order.size
+                index = (index + 1) % size
             indices[place] = index
         return epochs, indices
 
@@ -164,20 +192,9 @@ class TrainBatches(Iterator[Batch]):
         while True:
             epochs, indices = self._examples(step)
             try:
-                return self._join(self._source.read(indices), epochs, indices)
+                return self._join(self._source.read(indices), indices, epochs, self._seed)
             except Exception as error:  # readers and decoders raise many kinds
                 self._set_aside(indices, error)
-
-    def _example(self, serialized, epoch, index) -> dict[str, tf.Tensor]:
-        example, image = parse(serialized)
-        if self._augment is None:
-            shown = augmentation.central_crop(image, example["camera"])
-        else:
-            draws = augmentation.draw(
-                augmentation.example_seed(self._seed, epoch, index), self._augment
-            )
-            shown = augmentation.augment_example(image, example["camera"], draws, self._augment)
-        return {**example, **shown, "index": index, "mask": tf.ones(())}
 
     def _set_aside(self, indices: np.ndarray, error: Exception) -> None:
         """Finds the examples of a batch that failed.
@@ -186,18 +203,19 @@ class TrainBatches(Iterator[Batch]):
           RecordError: when there are too many.
           Exception: the error itself, when every example reads well by itself.
         """
-        found = unreadable(self._source, indices)
+        found = _unreadable(self._source, indices)
         if not found:
             raise error
         for index, reason in found.items():
             if index not in self.skipped:
                 _LOG.warning("training example %d is left out: %s", index, reason)
         self.skipped |= found
-        if len(self.skipped) > min(self._bad_share * self._order.size, self._order.size - 1):
+        size = len(self._source)
+        if len(self.skipped) > min(self._bad_share * size, size - 1):
             raise RecordError(
-                f"{len(self.skipped)} of {self._order.size} training examples cannot be read, "
+                f"{len(self.skipped)} of {size} training examples cannot be read, "
                 f"more than the allowed {100 * self._bad_share:g} %: prepare the data set again. "
-                + listing(self.skipped)
+                + _listing(self.skipped)
             ) from error
 
 
@@ -237,34 +255,117 @@ def eval_batches(
         raise ValueError(f"limit is {limit}; wanted 1 or more, or None for all examples")
     source = dataset.open_split(data_dir, split, config)
     size = len(source) if limit is None else min(limit, len(source))
-    return _eval_iterator(source, size, batch_size, places)
+    join = _joiner(len(places), None)
 
-
-def _eval_iterator(
-    source: dataset.RecordSource, size: int, batch_size: int, places: range
-) -> Iterator[Batch]:
-    def example(serialized, position, index):
-        fields, image = parse(serialized)
-        shown = augmentation.central_crop(image, fields["camera"])
-        mask = tf.cast(position < size, tf.float32)
-        return {**fields, **shown, "index": index, "mask": mask}
-
-    join = joiner(example, len(places))
-
-    def load(step):
-        positions = step * batch_size + np.array(places, np.int64)
+    def load(step: int) -> Batch:
+        positions = step * batch_size + places
         indices = np.minimum(positions, size - 1)
         try:
-            return join(source.read(indices), positions, indices)
+            batch = join(source.read(indices), indices, np.zeros_like(indices), 0)
         except Exception as error:  # readers and decoders raise many kinds
-            if not (found := unreadable(source, indices)):
+            if not (found := _unreadable(source, indices)):
                 raise
             raise RecordError(
-                f"examples cannot be read: prepare the data set again. {listing(found)}"
+                f"examples cannot be read: prepare the data set again. {_listing(found)}"
             ) from error
+        return {**batch, "mask": (positions < size).astype(np.float32)}
 
-    loader = BatchLoader(load, range(-(-size // batch_size)))
-    try:
-        yield from loader
-    finally:
-        loader.close()
+    return in_order(load, range(-(-size // batch_size)), _AHEAD)
+
+
+@functools.cache  # made and traced once, not once a pass over the data
+def _joiner(batch_size: int, augment: AugmentConfig | None) -> Callable[..., Batch]:
+    """Compiles the work on a batch.
+
+    Python threads read whole batches and hand them to one compiled tf.data pipeline, which works
+    on the examples in parallel. (A pipeline that itself calls Python from its threads aborts the
+    interpreter now and then when the program ends; these threads are joined.)
+
+    Returns:
+      A function of `batch_size` serialized records, indices and epochs, and of the seed.
+    """
+    threads = min(batch_size, os.cpu_count() or 1)
+
+    def join(serialized, indices, epochs, seed):
+        def load(serialized, index, epoch):
+            example, image = parse(serialized)
+            if augment is None:
+                shown = augmentation.central_crop(image, example["camera"])
+            else:
+                draws = augmentation.draw(augmentation.example_seed(seed, epoch, index), augment)
+                shown = augmentation.augment_example(image, example["camera"], draws, augment)
+            return {**example, **shown}
+
+        examples = tf.data.Dataset.from_tensor_slices((serialized, indices, epochs))
+        examples = examples.map(load, num_parallel_calls=threads, deterministic=True)
+        return examples.batch(batch_size, drop_remainder=True).get_single_element()
+
+    numbers = tf.TensorSpec([batch_size], tf.int64)
+    compiled = tf.function(join).get_concrete_function(
+        tf.TensorSpec([batch_size], tf.string), numbers, numbers, tf.TensorSpec([], tf.int64)
+    )
+
+    def call(serialized: list[bytes], indices: np.ndarray, epochs: np.ndarray, seed: int) -> Batch:
+        found = compiled(
+            tf.constant(serialized),
+            *(tf.constant(value, tf.int64) for value in (indices, epochs, seed)),
+        )
+        batch = {name: value.numpy() for name, value in found.items()}
+        rotations = Rotation.from_rotvec(batch["global_orient"].reshape(-1, 3)).as_matrix()
+        batch["global_orient"] = rotations.reshape(batch_size, 2, 3, 3).astype(np.float32)
+        batch["hand_pose"] = batch["hand_pose"].reshape(batch_size, 2, 15, 3)
+        return {**batch, "index": indices, "mask": np.ones(batch_size, np.float32)}
+
+    return call
+
+
+def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """The wanted fields of one record, and its decoded window.
+
+    Args:
+      serialized: scalar string.
+
+    Returns:
+      Tensors by field name; the image (STORED_SIZE, STORED_SIZE, 3) uint8.
+    """
+    example = tf.io.parse_single_example(serialized, _SPEC)
+    example = {
+        name: tf.cast(value, tf.bool) if name.endswith("valid") else value
+        for name, value in example.items()
+    }
+    image = tf.io.decode_jpeg(example.pop("image"), channels=3, dct_method="INTEGER_ACCURATE")
+    return example, tf.ensure_shape(image, (STORED_SIZE, STORED_SIZE, 3))
+
+
+def _unreadable(source: dataset.RecordSource, indices: Sequence[int]) -> dict[int, str]:
+    """Reason, with the photograph's name where known, by number of examples that do not read."""
+    found = {}
+    for index in dict.fromkeys(int(i) for i in indices):
+        name = ""
+        try:
+            serialized = source.read([index])[0]
+            name = f" ({records.deserialize(serialized).file_name})"
+            parse(tf.constant(serialized))
+        except Exception as error:  # readers and decoders raise many kinds
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            found[index] = f"{reason[0][:200]}{name}"
+    return found
+
+
+def _listing(found: dict[int, str]) -> str:
+    """The first few of `_unreadable`'s findings, for a message."""
+    shown = [f"example {index}: {reason}" for index, reason in list(found.items())[:5]]
+    more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
+    return "; ".join(shown + more)
+
+
+# Until every caller uses the names above.
+train_batches = TrainBatches
+
+
+def split_size(data_dir, split, *, config="interacting"):  # noqa: D103
+    return len(dataset.open_split(data_dir, split, config))
+
+
+def identities(data_dir, split, *, config="interacting"):  # noqa: D103
+    return dataset.open_split(data_dir, split, config)

@@ -2,33 +2,28 @@
 
 Layout: `DATA/interhand26m/<config>/<version>/interhand26m-<split>.array_record-00000-of-00012`
 beside TFDS's `dataset_info.json` and `features.json`. `tfds.builder_from_directory(folder)` reads
-it with `.as_data_source()` (TFDS has no `.as_dataset()` for ArrayRecord; `as_dataset` below is the
-tf.data form). Training uses `open_split`, whose reads depend on nothing but the record numbers
-asked for, so that going on after a stop needs no replay.
+it with `.as_data_source()`. Training uses `open_split`, whose reads depend on nothing but the
+record numbers asked for, so that a resumed run replays nothing.
 
-tensorflow is imported only by `parse_example` and `as_dataset`.
+TFDS and ArrayRecord are imported only inside the functions that need them.
 """
 
 from __future__ import annotations
 
-import bisect
-import functools
-import itertools
 import json
 import os
 import pathlib
+import tempfile
+import types
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader
-
-from input_pipeline.records import FIELDS, IMAGE_DOC, STORED_SIZE
+from input_pipeline.crop import CROP_SIZE, STORED_SIZE
+from input_pipeline.files import whole_file
+from input_pipeline.records import FIELDS, Record, deserialize
 
 NAME = "interhand26m"
 VERSION = "1.0.0"
-HAND_CONFIGS = ("interacting", "single", "all")
-# "_small": about one frame in twenty, see prepare.py.
-CONFIGS = tuple(f"{hands}{size}" for hands in HAND_CONFIGS for size in ("", "_small"))
+CONFIGS = ("interacting", "single", "all")
 SPLITS = ("train", "val", "test")
 
 
@@ -52,102 +47,25 @@ def shard_name(split: str, shard: int, shards: int) -> str:
     return f"{NAME}-{split}.array_record-{shard:05d}-of-{shards:05d}"
 
 
-def features():
-    """The `tfds.features.FeaturesDict` of a record, with its documentation."""
-    import tensorflow_datasets as tfds
-
-    spec = {
-        "image": tfds.features.Image(
-            shape=(STORED_SIZE, STORED_SIZE, 3), encoding_format="jpeg", doc=IMAGE_DOC
-        )
-    }
-    for name, field in FIELDS.items():
-        if field.dtype is object:
-            spec[name] = tfds.features.Text(doc=field.doc)
-        else:
-            spec[name] = tfds.features.Tensor(shape=field.shape, dtype=field.dtype, doc=field.doc)
-    return tfds.features.FeaturesDict(spec)
-
-
-def builder(data_dir: str | os.PathLike, config: str = "interacting"):
-    """TFDS builder of a prepared data set.
-
-    Raises:
-      DatasetError: when nothing (or nothing complete) is prepared there.
-    """
-    import tensorflow_datasets as tfds
-
-    folder = version_folder(data_dir, config)
-    if not (folder / "dataset_info.json").is_file():
-        raise DatasetError(
-            f"no prepared data set in {folder}: run python -m input_pipeline.prepare "
-            f"--source RAW --output {data_dir}"
-        )
-    return tfds.builder_from_directory(folder)
-
-
-class RecordSource:
-    """Random access to the serialized records of one split; safe to use from many threads."""
-
-    def __init__(self, files: Sequence[pathlib.Path], lengths: Sequence[int]):
-        """Opens nothing yet.
-
-        Args:
-          files: the shards in order.
-          lengths: their numbers of records.
-        """
-        self._files = list(files)
-        self._starts = [0, *itertools.accumulate(lengths)]
-        self._readers: dict[int, ArrayRecordReader] = {}
-
-    def __len__(self) -> int:
-        return self._starts[-1]
-
-    def read(self, indices: Iterable[int]) -> list[bytes]:
-        """Serialized records (see `records.deserialize`, `parse_example`) of these numbers.
-
-        Raises:
-          IndexError: for a number outside 0 .. len - 1.
-        """
-        places: dict[int, list[tuple[int, int]]] = {}
-        indices = [int(index) for index in indices]
-        for place, index in enumerate(indices):
-            if not 0 <= index < len(self):
-                raise IndexError(f"record {index} of a split that holds {len(self)}")
-            shard = bisect.bisect_right(self._starts, index) - 1
-            places.setdefault(shard, []).append((place, index - self._starts[shard]))
-        found: list[bytes] = [b""] * len(indices)
-        for shard, wanted in places.items():
-            data = self._reader(shard).read([position for _, position in wanted])
-            for (place, _), record in zip(wanted, data, strict=True):
-                found[place] = record
-        return found
-
-    def _reader(self, shard: int) -> ArrayRecordReader:
-        if shard not in self._readers:
-            # Two threads may both open the file; either reader serves.
-            self._readers[shard] = ArrayRecordReader(
-                os.fspath(self._files[shard]),
-                options="readahead_buffer_size:0",
-                file_reader_buffer_size=32768,
-            )
-        return self._readers[shard]
-
-
 def split_lengths(data_dir: str | os.PathLike, config: str = "interacting") -> dict[str, list[int]]:
-    """Records per shard of every prepared split, from TFDS's dataset_info.json.
+    """Records per shard of every prepared split.
 
     Raises:
       DatasetError: when nothing complete is prepared there.
     """
-    path = version_folder(data_dir, config) / "dataset_info.json"
+    return read_lengths(version_folder(data_dir, config))
+
+
+def read_lengths(folder: pathlib.Path) -> dict[str, list[int]]:
+    """The same for a version folder, from TFDS's dataset_info.json."""
+    path = folder / "dataset_info.json"
     try:
         splits = json.loads(path.read_text())["splits"]
         return {s["name"]: [int(n) for n in s["shardLengths"]] for s in splits}
     except FileNotFoundError:
         raise DatasetError(
-            f"no prepared data set in {path.parent}: run python -m input_pipeline.prepare "
-            f"--source RAW --output {data_dir}"
+            f"no prepared data set in {folder}: run python -m input_pipeline.prepare --source RAW "
+            "--output DATA"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} is damaged ({error}): prepare the data set again") from None
@@ -163,19 +81,15 @@ def open_split(
       split: "train", "val" or "test".
       config: one of `CONFIGS`.
 
-    Returns:
-      A `RecordSource`: `len(source)`, `source.read([numbers]) -> [bytes]`.
-
     Raises:
       DatasetError: when the data set or the split is not there, or a shard is missing.
     """
     lengths = split_lengths(data_dir, config)
+    folder = version_folder(data_dir, config)
     if split not in lengths:
         raise DatasetError(
-            f"split {split!r} is not prepared in {version_folder(data_dir, config)}; "
-            f"there is {', '.join(lengths) or 'none'}"
+            f"split {split!r} is not prepared in {folder}; there is {', '.join(lengths) or 'none'}"
         )
-    folder = version_folder(data_dir, config)
     count = len(lengths[split])
     files = [folder / shard_name(split, i, count) for i in range(count)]
     for file in files:
@@ -184,48 +98,146 @@ def open_split(
     return RecordSource(files, lengths[split])
 
 
-@functools.cache
-def _parse_spec():
-    import tensorflow as tf
+class RecordSource(Sequence):
+    """Random access to the records of one split; safe to use from many threads."""
 
-    kinds = {np.float32: tf.float32, np.int64: tf.int64, np.bool_: tf.int64, object: tf.string}
-    spec = {name: tf.io.FixedLenFeature(f.shape, kinds[f.dtype]) for name, f in FIELDS.items()}
-    return {"image": tf.io.FixedLenFeature((), tf.string), **spec}
+    def __init__(self, files: Sequence[pathlib.Path], lengths: Sequence[int]):
+        """Opens nothing yet.
+
+        Args:
+          files: the shards in order.
+          lengths: their numbers of records.
+        """
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        self._length = sum(lengths)
+        self._source = ArrayRecordDataSource(
+            [
+                types.SimpleNamespace(
+                    filename=os.fspath(file), skip=0, take=count, examples_in_shard=count
+                )
+                for file, count in zip(files, lengths, strict=True)
+            ]
+        )
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, indices: Iterable[int]) -> list[bytes]:
+        """Serialized records (see `records.deserialize`) of these numbers.
+
+        Raises:
+          IndexError: for a number outside 0 .. len - 1.
+        """
+        found = []
+        for index in indices:
+            if not 0 <= index < len(self):
+                raise IndexError(f"record {index} of a split that holds {len(self)}")
+            found.append(self._source[int(index)])
+        return found
+
+    def __getitem__(self, index: int) -> Record:
+        """One record, for example for the name of its photograph.
+
+        Raises:
+          IndexError: for a number outside 0 .. len - 1.
+          ValueError: it is not readable.
+        """
+        return deserialize(self.read([index])[0])
 
 
-def parse_example(serialized, names: Sequence[str] | None = None) -> dict:
-    """Parses one serialized record (a scalar string tensor) inside tf.data.
-
-    Args:
-      serialized: scalar tf.string.
-      names: fields wanted; None for all of them.
+def write_shard(path: str | os.PathLike, records: Iterable[bytes]) -> int:
+    """Writes serialized records into one ArrayRecord file, whole or not at all.
 
     Returns:
-      Tensors by field name with the shapes of `FIELDS`; `image` stays JPEG bytes.
+      The number of records.
+
+    Raises:
+      OSError: when the file cannot be written, for example because the disk is full.
     """
-    import tensorflow as tf
+    from array_record.python.array_record_module import ArrayRecordWriter
 
-    spec = _parse_spec()
-    parsed = tf.io.parse_single_example(serialized, {n: spec[n] for n in names or spec})
-    for name, value in parsed.items():
-        if name != "image" and FIELDS[name].dtype is np.bool_:
-            parsed[name] = tf.cast(value, tf.bool)
-    return parsed
+    count = 0
+    with whole_file(path) as temporary:
+        try:
+            # One record a chunk for random access; JPEG does not shrink any further.
+            writer = ArrayRecordWriter(os.fspath(temporary), "group_size:1,uncompressed")
+            try:
+                for record in records:
+                    writer.write(record)
+                    count += 1
+            finally:
+                writer.close()
+        except RuntimeError as error:  # what the writer raises for any trouble of the disk
+            raise OSError(f"could not write {path}: {error}") from None
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+    return count
 
 
-def as_dataset(data_dir: str | os.PathLike, split: str, config: str = "interacting"):
-    """One split in order as a `tf.data.Dataset` of parsed examples with decoded images.
+def _features():
+    """The `tfds.features.FeaturesDict` of a record, with its documentation."""
+    import tensorflow_datasets as tfds
 
-    Args, errors: as `open_split`.
+    doc = (
+        f"JPEG, {STORED_SIZE}x{STORED_SIZE} RGB; its central {CROP_SIZE}x{CROP_SIZE} window is the "
+        "crop around both hands."
+    )
+    side = (STORED_SIZE, STORED_SIZE, 3)
+    spec = {"image": tfds.features.Image(shape=side, encoding_format="jpeg", doc=doc)}
+    for name, field in FIELDS.items():
+        if field.dtype is object:
+            spec[name] = tfds.features.Text(doc=field.doc)
+        else:
+            spec[name] = tfds.features.Tensor(shape=field.shape, dtype=field.dtype, doc=field.doc)
+    return tfds.features.FeaturesDict(spec)
+
+
+def write_metadata(folder: str | os.PathLike, lengths: dict[str, Sequence[int]]) -> None:
+    """Writes TFDS's metadata over finished shards; the data set exists from then on.
+
+    Args:
+      folder: version folder that holds the shards under their final names.
+      lengths: records per shard of every split.
     """
-    import tensorflow as tf
+    import tensorflow_datasets as tfds
 
-    source = open_split(data_dir, split, config)
+    folder = pathlib.Path(folder)
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name=NAME,
+        version=tfds.core.Version(VERSION),
+        data_dir=os.fspath(folder),
+        module_name="",
+        config_name=folder.parent.name,
+    )
+    info = tfds.core.DatasetInfo(
+        builder=identity,
+        features=_features(),
+        description=(
+            "InterHand2.6M (Moon et al., ECCV 2020) cropped around the hands, with MANO parameters "
+            "in camera axes and annotated joints; prepared by input_pipeline.prepare."
+        ),
+        homepage="https://mks0601.github.io/InterHand2.6M/",
+    )
+    info.set_file_format("array_record")
+    infos = [_split_info(folder, split, counts) for split, counts in lengths.items()]
+    info.set_splits(tfds.core.splits.SplitDict(infos))
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".metadata-") as scratch:
+        info.write_to_directory(scratch)
+        # dataset_info.json names the shards: it goes last.
+        for name in sorted(os.listdir(scratch), key=lambda name: name == "dataset_info.json"):
+            os.replace(os.path.join(scratch, name), folder / name)
 
-    def load(index):
-        read = lambda i: source.read([i])[0]  # noqa: E731
-        example = parse_example(tf.ensure_shape(tf.numpy_function(read, [index], tf.string), ()))
-        image = tf.io.decode_jpeg(example["image"], channels=3)
-        return {**example, "image": tf.ensure_shape(image, (STORED_SIZE, STORED_SIZE, 3))}
 
-    return tf.data.Dataset.range(len(source)).map(load, num_parallel_calls=tf.data.AUTOTUNE)
+def _split_info(folder: pathlib.Path, split: str, lengths: Sequence[int]):
+    import tensorflow_datasets as tfds
+
+    shards = [folder / shard_name(split, i, len(lengths)) for i in range(len(lengths))]
+    return tfds.core.SplitInfo(
+        name=split,
+        shard_lengths=list(lengths),
+        num_bytes=sum(shard.stat().st_size for shard in shards),
+        filename_template=tfds.core.ShardedFileTemplate(
+            data_dir=folder, dataset_name=NAME, filetype_suffix="array_record", split=split
+        ),
+    )

@@ -19,7 +19,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       path: final name; its folder is made when missing.
 
     Yields:
-      The temporary name to write to; it has the same suffix.
+      The temporary name to write to: hidden, with the same suffix. A killed process leaves it.
 
     Raises:
       OSError: the folder or the file cannot be written.

@@ -6,12 +6,15 @@ pixels costs nothing. numpy and OpenCV only.
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 import stat
+import struct
 
 import cv2
 import numpy as np
+import PIL.Image
 
 from input_pipeline.troubles import FrameTrouble, Trouble
 
@@ -53,29 +56,6 @@ def safe_path(folder: str | os.PathLike, name: object) -> pathlib.Path:
     return pathlib.Path(path)
 
 
-def header_size(data: bytes) -> tuple[int, int]:
-    """Width and height a JPEG or PNG header claims, without decoding.
-
-    Raises:
-      FrameTrouble: IMAGE_UNREADABLE when it is neither, or the header is damaged.
-    """
-    if data.startswith(PNG_START) and len(data) >= 24:
-        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    at = 2 if data.startswith(JPEG_START) else len(data)
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            height = int.from_bytes(data[at + 5 : at + 7], "big")
-            return int.from_bytes(data[at + 7 : at + 9], "big"), height
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a length
-            at += 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    raise FrameTrouble(Trouble.IMAGE_UNREADABLE, "neither a JPEG nor a PNG header")
-
-
 def read_file(path: str | os.PathLike) -> bytes:
     """Bytes of a regular file of reasonable size.
 
@@ -107,7 +87,7 @@ def check_pixels(width: int, height: int, name: str) -> None:
 
 
 def decode_photo(data: bytes, name: str = "image") -> np.ndarray:
-    """Decodes the bytes of a JPEG or PNG file.
+    """Decodes the bytes of a JPEG or PNG file; the header is looked at first.
 
     Args:
       data: the whole file.
@@ -121,7 +101,13 @@ def decode_photo(data: bytes, name: str = "image") -> np.ndarray:
     """
     if not data:
         raise FrameTrouble(Trouble.IMAGE_TRUNCATED, f"{name} is empty")
-    check_pixels(*header_size(data), name)
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as header:
+            check_pixels(*header.size, name)
+    except PIL.Image.DecompressionBombError as error:
+        raise FrameTrouble(Trouble.IMAGE_TOO_LARGE, f"{name}: {error}") from None
+    except (OSError, ValueError, SyntaxError, struct.error, KeyError, TypeError) as error:
+        raise FrameTrouble(Trouble.IMAGE_UNREADABLE, f"{name}: {error}") from None
     # A cut JPEG decodes to a half grey picture without an error; its end marker is gone. Writers
     # may add a few bytes behind the marker.
     if data.startswith(JPEG_START) and _JPEG_END not in data[-64:]:

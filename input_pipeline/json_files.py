@@ -7,10 +7,8 @@ are therefore decoded a megabyte of text at a time.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,40 +27,31 @@ def damaged(path: str | os.PathLike, why: object) -> SourceError:
     )
 
 
+@contextlib.contextmanager
+def _named_errors(path: str | os.PathLike) -> Iterator[None]:
+    try:
+        yield
+    except SourceError:
+        raise
+    except FileNotFoundError:
+        raise SourceError(f"{path} is missing") from None
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, nested too deeply
+        raise damaged(path, error) from None
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+
+
 def load_object(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a whole JSON file that must hold an object.
 
     Raises:
       SourceError: when the file is missing, cut off or holds something else.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
-    except FileNotFoundError:
-        raise SourceError(f"{path} is missing") from None
-    except (ValueError, RecursionError) as error:
-        raise damaged(path, error) from None
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+    with _named_errors(path), open(path, encoding="utf-8") as file:
+        value = json.load(file)
     if not isinstance(value, dict):
         raise damaged(path, f"it holds a {type(value).__name__} where an object belongs")
     return value
-
-
-@contextlib.contextmanager
-def no_search_for_cycles():
-    """Python's search for circular garbage rests meanwhile.
-
-    A megabyte of entries is a hundred thousand lists: Python would look through everything there
-    is once a megabyte, which takes several times as long as the decoding.
-    """
-    resting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if resting:
-            gc.enable()
 
 
 def iterate_arrays(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
@@ -83,88 +72,77 @@ def iterate_arrays(path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
 
 def iterate_pieces(path: str | os.PathLike) -> Iterator[tuple[str, list]]:
     """As `iterate_arrays`, but yields (key, several neighbouring entries): much less to call."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            yield from _Scanner(path, file).arrays()
-    except FileNotFoundError:
-        raise SourceError(f"{path} is missing") from None
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise damaged(path, error) from None
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from None
-
-
-class _Scanner:
-    """A window over the text that moves on as entries are decoded."""
-
-    def __init__(self, path: str | os.PathLike, file):
-        self._path = pathlib.Path(path)
-        self._file = file
-        self._text = ""
-        self._at = 0
-        self._in_one = True  # whether the window's rest may be decoded in one go
-
-    def arrays(self) -> Iterator[tuple[str, list]]:
-        self._expect("{")
-        while self._peek() != "}":
-            key = self._value()
+    with _named_errors(path), open(path, encoding="utf-8") as file:
+        window = _Window(file)
+        window.take("{")
+        for _ in window.items("}"):
+            key = window.value()
             if not isinstance(key, str):
-                raise damaged(self._path, f"{key!r} where a name belongs")
-            self._expect(":")
-            if self._peek() != "[":
-                self._value()
-            else:
-                self._expect("[")
-                while self._peek() != "]":
-                    yield key, self._entries()
-                    if self._peek() == ",":
-                        self._expect(",")
-                    elif self._peek() != "]":
-                        raise damaged(self._path, f"{self._peek()!r} between entries of {key}")
-                self._expect("]")
-            if self._peek() == ",":
-                self._expect(",")
-            elif self._peek() != "}":
-                raise damaged(self._path, f"{self._peek()!r} after {key}")
+                raise ValueError(f"{key!r} where a name belongs")
+            window.take(":")
+            if window.peek() != "[":
+                window.value()
+                continue
+            window.take("[")
+            for _ in window.items("]"):
+                yield key, window.entries()
+
+
+class _Window:
+    """A window over the text that moves on as values are decoded; ValueError: it is no JSON."""
+
+    def __init__(self, file):
+        self._file, self._text, self._at = file, "", 0
+        self._whole = True  # whether the window's rest may be decoded in one go
 
     def _more(self) -> bool:
         chunk = self._file.read(_CHUNK)
-        self._text = self._text[self._at :] + chunk
-        self._at = 0
-        self._in_one = True
+        self._text, self._at, self._whole = self._text[self._at :] + chunk, 0, True
         return bool(chunk)
 
-    def _entries(self) -> list:
-        """The entries that end in the window, or one that goes on beyond it."""
-        end = self._text.rfind("}", self._at) + 1 if self._in_one else 0
-        if end:
-            # Text of an array up to a closing brace is whole entries, or no JSON at all: the brace
-            # stands in a text, in an inner object, or after the array's end.
-            try:
-                entries = json.loads(f"[{self._text[self._at : end]}]")
-                self._at = end
-                return entries
-            except (ValueError, RecursionError):
-                self._in_one = False
-        return [self._value()]
-
-    def _peek(self) -> str:
+    def peek(self) -> str:
+        """The next character that is no white space."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
                 self._at += 1
             if self._at < len(self._text):
                 return self._text[self._at]
             if not self._more():
-                raise damaged(self._path, "it ends in the middle")
+                raise ValueError("it ends in the middle")
 
-    def _expect(self, character: str) -> None:
-        found = self._peek()
+    def take(self, character: str) -> None:
+        """Passes over a character that must come next."""
+        found = self.peek()
         if found != character:
-            raise damaged(self._path, f"{found!r} where {character!r} belongs")
+            raise ValueError(f"{found!r} where {character!r} belongs")
         self._at += 1
 
-    def _value(self) -> Any:
-        self._peek()
+    def items(self, end: str) -> Iterator[None]:
+        """Steps to each item of an object or array, whose opening is passed, and over its end."""
+        if self.peek() != end:
+            yield
+            while self.peek() != end:
+                self.take(",")
+                yield
+        self.take(end)
+
+    def entries(self) -> list:
+        """The values that end in the window, or one that goes on beyond it."""
+        end = self._text.rfind("}", self._at) + 1 if self._whole else 0
+        if end:
+            # Text of an array up to a closing brace is whole entries, or no JSON at all: the brace
+            # stands in a text, in an inner object, or after the array's end.
+            try:
+                values = json.loads(f"[{self._text[self._at : end]}]")
+                self._at = end
+                return values
+            except (ValueError, RecursionError):
+                self._whole = False
+        return [self.value()]
+
+    def value(self) -> Any:
+        """The value that comes next."""
+        self.peek()
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
@@ -174,8 +152,6 @@ class _Scanner:
                     return value
             except json.JSONDecodeError as error:
                 if len(self._text) - self._at > _ENTRY_LIMIT:
-                    raise damaged(self._path, error.msg) from None
+                    raise ValueError(error.msg) from None
                 if not self._more():
-                    raise damaged(self._path, "it ends in the middle") from None
-            except ValueError as error:  # a number of thousands of digits
-                raise damaged(self._path, error) from None
+                    raise ValueError("it ends in the middle") from None

@@ -2,67 +2,78 @@
 
     python -m input_pipeline.prepare --source RAW --output DATA
 
-RAW is InterHand2.6M in its official layout, or the form IntagHand's preparation leaves. The result
-is DATA/interhand26m/<config>/1.0.0 (see dataset.py). A run that was stopped goes on where it was
-when started again; docs/data.md describes formats and files.
+RAW has one of the layouts of `sources`, for example InterHand2.6M's. The result is
+DATA/interhand26m/<config>/1.0.0 (see dataset.py). A run that was stopped resumes when it is
+started again; docs/data.md describes formats and files.
 """
 
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
+import collections
+import contextlib
+import csv
+import fcntl
+import hashlib
+import io
+import json
 import math
 import pathlib
+import shutil
 import sys
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from input_pipeline import dataset, shards
-from input_pipeline.dataset import HAND_CONFIGS, SPLITS, shard_name
-from input_pipeline.prepare_state import State, lock, split_report
-from input_pipeline.sources import open_split, splits_present
-from input_pipeline.troubles import SourceError
-from input_pipeline.workers import available_cores, processes
+from input_pipeline import dataset
+from input_pipeline.commands import FAILED, STOPPED, command
+from input_pipeline.dataset import CONFIGS, SPLITS, shard_name
+from input_pipeline.files import write_bytes, write_json
+from input_pipeline.sources import find_layout, open_split
+from input_pipeline.sources.frames import Reader
+from input_pipeline.troubles import SourceError, Trouble, printable
+from input_pipeline.workers import available_cores, in_order
+from mano_jax.constants import SIDES
+
+# The hand models and what poses them are imported in functions: --help and bad input are quick.
 
 # Shards of about this many frames, but never more than _MAX_SHARDS of them a split.
 _SHARD_SIZE = 256
 _MAX_SHARDS = 256
+_HAND_ARRAYS = (
+    *("v_template", "shapedirs", "posedirs", "J_regressor", "lbs_weights"),
+    *("hands_components", "hands_mean", "faces"),
+)
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str]) -> int:
     """The command; returns its exit status."""
-    options = _options(arguments)
+    again = "finished shards are kept: run the same command again"
     try:
-        return _run(options)
-    except SourceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _run(_options(arguments))
     except OSError as error:
-        print(
-            f"error: {error}; finished shards are kept: make room or repair the folder, then run "
-            "the same command again",
-            file=sys.stderr,
-        )
-        return 1
+        print(f"error: {error}; make room or repair the folder; {again}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
-        print("stopped; finished shards are kept: run the same command again", file=sys.stderr)
-        return 130
+        print(f"stopped; {again}", file=sys.stderr)
+        return STOPPED
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
+def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m input_pipeline.prepare", description=__doc__.split("\n\n")[0]
     )
     add = parser.add_argument
-    add("--source", required=True, help="raw folder: official or IntagHand-processed layout")
+    add("--source", required=True, help="raw folder, for example InterHand2.6M's")
     add("--output", required=True, help="folder that receives interhand26m/<config>/1.0.0")
     add("--mano", help="folder with MANO_LEFT.pkl and MANO_RIGHT.pkl (default: the open hand)")
     add("--split", nargs="+", choices=SPLITS, help="default: every split the source has")
-    add("--config", choices=HAND_CONFIGS, default="interacting", help="frames to take")
-    add("--subset", choices=("full", "small"), default="full", help="small: one frame in twenty")
+    add("--config", choices=CONFIGS, default="interacting", help="frames to take")
     add("--fit_missing", action="store_true", help="fit MANO to joints where its parameters lack")
-    add("--workers", type=int, default=available_cores(), help="processes")
+    add("--workers", type=int, default=available_cores(), help="threads")
     add("--shard_size", type=int, help="frames a file (default: by the number of frames)")
     add("--overwrite", action="store_true", help="replace data prepared with other settings")
     options = parser.parse_args(arguments)
@@ -74,25 +85,26 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace) -> int:
-    present = splits_present(options.source)
-    splits = options.split or present
+    _, present = find_layout(options.source)
+    splits = sorted(options.split or present, key=SPLITS.index)
     for split in splits:
         if split not in present:
             raise SourceError(
                 f"{options.source} has no split {split!r}; it has {', '.join(present)}"
             )
     hands = _hands(options.mano)
-    name = options.config + ("_small" if options.subset == "small" else "")
-    folder = dataset.version_folder(options.output, name)
+    folder = dataset.version_folder(options.output, options.config)
     folder.mkdir(parents=True, exist_ok=True)
-    with lock(folder):
+    with _lock(folder):
         state = State(folder, hands, options.overwrite)
-        for split in sorted(splits, key=SPLITS.index):
-            _prepare_split(split, options, hands, state)
-    total = sum(entry["records"] for entry in state.splits.values())
-    print(f"{folder}: {total:,} frames in {', '.join(state.splits) or 'no split'}")
-    if not total:
-        raise SourceError(f"no frame of {options.source} could be used: see the counts above")
+        empty = [split for split in splits if not _prepare_split(split, options, hands, state)]
+    total = sum(map(sum, state.lengths.values()))
+    print(f"{folder}: {total:,} frames in {', '.join(state.lengths) or 'no split'}")
+    if empty:
+        raise SourceError(
+            f"no frame of {' and '.join(empty)} in {options.source} could be used: see the counts "
+            "above; run again when that is mended, or name other splits with --split"
+        )
     return 0
 
 
@@ -106,17 +118,32 @@ def _hands(mano: str | None):
             "InterHand2.6M belong to MANO: give its folder with --mano"
         )
         return hands
-    try:
-        hands = mano_jax.load_pair(mano)
-    except (mano_jax.HandError, OSError) as error:
-        raise SourceError(str(error)) from None
+    hands = mano_jax.load_pair(mano)
     print(f"hands: {hands.name}")
     return hands
 
 
-def _prepare_split(split: str, options: argparse.Namespace, hands, state: State) -> None:
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path) -> Iterator[None]:
+    """Lets one preparation at a time work in a folder; the lock ends with the process.
+
+    Raises:
+      SourceError: when another preparation holds it.
+    """
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SourceError(
+                f"another prepare is running into {folder}: wait for it or choose another --output"
+            ) from None
+        yield
+
+
+def _prepare_split(split: str, options: argparse.Namespace, hands, state: State) -> int:
+    """Prepares one split; returns its number of records."""
     from input_pipeline.fit_missing import MissingFits
-    from input_pipeline.plan import in_small_subset
+    from input_pipeline.shards import make_shard
 
     print(f"{split}: reading annotations", flush=True)
     reader = open_split(options.source, split)
@@ -127,78 +154,164 @@ def _prepare_split(split: str, options: argparse.Namespace, hands, state: State)
             "joints with --fit_missing"
         )
     for reason in reader.missing.values():
-        print(f"{split}: {reason}; going on without")
+        print(f"{split}: {reason}; continuing without")
     selection = reader.select(options.config, options.fit_missing)
-    if options.subset == "small":
-        selection.kept = [i for i in selection.kept if in_small_subset(reader.file_name(i))]
-        selection.dropped = [pair for pair in selection.dropped if in_small_subset(pair[0])]
     size = options.shard_size or max(_SHARD_SIZE, math.ceil(len(selection.kept) / _MAX_SHARDS))
     groups = [selection.kept[i : i + size] for i in range(0, len(selection.kept), size)]
+    fits = None
+    if options.fit_missing:
+        fits = MissingFits()
+        fits.fit(reader, selection.kept, options.config, hands)
+        good = len(fits) - list(fits.values()).count(None)
+        print(f"{split}: {good:,} of {len(fits):,} hands without MANO parameters fitted to joints")
+    planned = _planned(state, split, reader, groups, options.config, hands, fits)
     notes = []
-    if groups:
-        state.begin(split)
-        fits = None
-        if options.fit_missing:
-            fits = MissingFits(
-                hands, state.work_folder(split) / f"fits_{state.hands['sha256']}.npz"
-            )
-            tried, good = fits.fit(reader, selection.kept, options.config)
-            print(f"{split}: {good:,} of {tried:,} hands without MANO parameters fitted to joints")
-        jobs = _jobs(state, split, reader, groups, options.config, hands, fits)
-        notes = _make_all(jobs, len(groups), len(selection.kept), split, state, options.workers)
-        state.finish(split, selection, notes)
-    print(split_report(split, len(reader), selection, notes))
+    with tqdm(total=len(selection.kept), desc=split, unit="image", disable=None) as progress:
+        for note in in_order(lambda task: task[1] or make_shard(task[0]), planned, options.workers):
+            notes.append(note)
+            progress.update(note["records"] + len(note["dropped"]))
+    records = sum(note["records"] for note in notes)
+    dropped = selection.dropped + [tuple(pair) for note in notes for pair in note["dropped"]]
+    if records:
+        state.finish(split, notes, dropped)
+    print(_report(split, len(reader), selection.other_type, notes, dropped))
+    return records
 
 
-def _jobs(
-    state: State, split: str, reader, groups, config, hands, fits
-) -> Iterator[shards.ShardJob]:
-    from input_pipeline.plan import plan_shard
+def _planned(state: State, split: str, reader: Reader, groups, config, hands, fits) -> Iterator:
+    """(shard, its note if an earlier run has made it) of every group of frames."""
+    from input_pipeline.shards import Shard, plan_records
 
     for number, indices in enumerate(groups):
-        plan = plan_shard(reader, indices, config, hands, fits)
-        dropped = [(name, str(reason)) for name, reason in plan.dropped]
-        yield shards.ShardJob(
-            path=state.folder / shard_name(split, number, len(groups)),
-            note=state.work_folder(split) / f"{number:05d}.json",
-            images_folder=pathlib.Path(reader.images_folder),
-            templates=plan.templates,
-            dropped=dropped,
-            key=shards.shard_key(plan.templates, dropped),
+        shard = Shard(
+            state.folder / shard_name(split, number, len(groups)),
+            state.note_path(split, f"{number:05d}.json"),
+            pathlib.Path(reader.images_folder),
+            *plan_records(reader, indices, config, hands, fits),
         )
+        note = state.note(split, number)
+        same = note.get("key") == shard.key
+        if not (same and shard.is_done(note)):
+            state.open_for_writing(split, allowed=same)
+            note = None
+        yield shard, note
 
 
-def _make_all(jobs, count: int, frames: int, split: str, state: State, workers: int) -> list[dict]:
-    """Runs the jobs over the workers, a few ahead of them; returns the notes in order."""
-    notes: list[dict | None] = [None] * count
-    progress = tqdm(total=frames, desc=split, unit="image", disable=None)
-
-    def done(number: int, note: dict, frames_done: int) -> None:
-        notes[number] = note
-        progress.update(frames_done)
-
-    with progress, processes(workers, count) as submit:
-        waiting: dict = {}
-        for number, job in enumerate(jobs):
-            frames_done = len(job.templates) + len(job.dropped)
-            note = shards.finished(job)
-            if note is not None:
-                done(number, note, frames_done)
-                continue
-            state.open_for_writing(split)
-            waiting[submit(shards.make_shard, job)] = (number, frames_done)
-            while len(waiting) >= 2 * workers:
-                _collect(waiting, done)
-        while waiting:
-            _collect(waiting, done)
-    return notes
+def _report(split: str, images: int, other_type: int, notes: list, dropped: list) -> str:
+    """What became of a split's images, for people."""
+    records = sum(note["records"] for note in notes)
+    lines = [f"{split}: {records:,} of {images:,} images prepared in {len(notes)} shards"]
+    if other_type:
+        lines.append(f"  {other_type:9,}  other hand type (not part of this --config)")
+    kept = collections.Counter()
+    for note in notes:
+        kept.update(note["notes"])
+    reasons = collections.Counter(reason for _, reason in dropped)
+    for what, counts in (("dropped", reasons), ("kept all the same", kept)):
+        for reason, count in counts.most_common():
+            lines.append(f"  {count:9,}  {what}: {reason}: {Trouble(reason).meaning}")
+    return "\n".join(lines)
 
 
-def _collect(waiting: dict, done) -> None:
-    first = concurrent.futures.FIRST_COMPLETED
-    for future in concurrent.futures.wait(waiting, return_when=first).done:
-        number, frames_done = waiting.pop(future)
-        done(number, future.result(), frames_done)
+class State:
+    """A version folder between runs; .notes/<split> keeps a note of every shard that was made.
+
+    Attributes:
+      folder: the version folder.
+      hands: what is known of the hands used, as in prepare.json.
+      lengths: records per shard of every finished split.
+    """
+
+    def __init__(self, folder: pathlib.Path, hands, overwrite: bool):
+        """Reads the state an earlier run left and clears what a killed one was writing.
+
+        Raises:
+          SourceError: when it was made with other hands and `overwrite` is not given.
+        """
+        from input_pipeline.shards import FORMAT
+
+        self.folder, self._overwrite = folder, overwrite
+        for path in (*folder.glob(".[!l]*"), *folder.glob(".notes/*/.*")):
+            if path.is_file():  # the lock says that nobody writes now
+                path.unlink()
+            elif path.name.startswith(".metadata-"):
+                shutil.rmtree(path)
+        self.lengths: dict[str, list[int]] = {}
+        with contextlib.suppress(dataset.DatasetError):
+            self.lengths = dataset.read_lengths(folder)
+        self.hands = describe_hands(hands)
+        try:
+            before = json.loads((folder / "prepare.json").read_text())
+            name, digest = before["hands"]["name"], before["hands"]["sha256"]
+            same = (before["format"], digest) == (FORMAT, self.hands["sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            same, name = not self.lengths, "unknown hands"
+        if not (same or overwrite):
+            raise SourceError(
+                f"{folder} was prepared with {name}, now {hands.name}: add --overwrite to replace "
+                "it or choose another --output"
+            )
+        if not same:
+            self._withdraw(*self.lengths)
+        write_json(folder / "prepare.json", {"format": FORMAT, "hands": self.hands})
+
+    def note_path(self, split: str, name: str) -> pathlib.Path:
+        """A file of notes about a split."""
+        return self.folder / ".notes" / split / name
+
+    def note(self, split: str, number: int) -> dict[str, Any]:
+        """What an earlier run noted of a shard; {} for nothing."""
+        try:
+            note = json.loads(self.note_path(split, f"{number:05d}.json").read_text())
+            return note if isinstance(note, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+    def open_for_writing(self, split: str, allowed: bool) -> None:
+        """Called before a shard is made: a finished split is not half replaced unasked.
+
+        Raises:
+          SourceError: when the split is finished and neither `allowed` nor --overwrite given.
+        """
+        if split in self.lengths and not (allowed or self._overwrite):
+            raise SourceError(
+                f"{self.folder} holds {split} made from other data or settings: add --overwrite "
+                "to replace it or choose another --output"
+            )
+        self._withdraw(split)
+
+    def _withdraw(self, *splits: str) -> None:
+        """Readers must not meet a mixture of old and new shards."""
+        if not any([self.lengths.pop(split, None) for split in splits]):
+            return
+        if self.lengths:
+            dataset.write_metadata(self.folder, self.lengths)
+        else:
+            (self.folder / "dataset_info.json").unlink(missing_ok=True)
+
+    def finish(self, split: str, notes: list[dict], dropped: list[tuple[str, str]]) -> None:
+        """Lists the dropped frames, then declares the split finished."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["file_name", "reason"])
+        writer.writerows([printable(name), reason] for name, reason in dropped)
+        write_bytes(self.folder / f"dropped_{split}.csv", text.getvalue().encode())
+        names = {shard_name(split, i, len(notes)) for i in range(len(notes))}
+        for path in self.folder.glob(f"{dataset.NAME}-{split}.array_record-*-of-*"):
+            if path.name not in names:
+                path.unlink()  # of an earlier preparation in other pieces
+        self.lengths[split] = [note["records"] for note in notes]
+        self.lengths = {name: self.lengths[name] for name in SPLITS if name in self.lengths}
+        dataset.write_metadata(self.folder, self.lengths)
+
+
+def describe_hands(hands) -> dict[str, str]:
+    """Name, licence and a digest of a hand pair, to compare what data and training use."""
+    digest = hashlib.sha256()
+    for side in SIDES:
+        for name in _HAND_ARRAYS:
+            digest.update(np.ascontiguousarray(getattr(hands[side], name), np.float64).tobytes())
+    return {"name": hands.name, "licence": hands.licence, "sha256": digest.hexdigest()}
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ CULLING = {
     "back": cv2.RASTERIZE_CULLING_CW,
     "front": cv2.RASTERIZE_CULLING_CCW,
 }
-CHANNELS_PER_PASS = 3
 
 
 def whole_number_centres(camera: np.ndarray) -> np.ndarray:
@@ -116,44 +115,31 @@ def rasterise(
     picture = np.zeros((*size, channels), np.float32)
     if background is not None:
         picture[:] = background
-    corner_depths = vertices[faces, 2] if len(faces) else np.zeros((0, 3))
-    before_camera = corner_depths.min(axis=1, initial=np.inf) > 1e-6
-    faces, corner_depths = faces[before_camera], corner_depths[before_camera]
+    depths = vertices[faces, 2]
+    seen = depths.min(axis=1, initial=np.inf) > 1e-6
+    faces, depths = faces[seen], depths[seen]
     if not len(faces):
         return picture, np.full(size, np.inf, np.float32)
-    near, far = 0.5 * float(corner_depths.min()), 2.0 * float(corner_depths.max())
-    points = _to_symmetric_frustum(vertices, camera, size)
+    near, far = 0.5 * float(depths.min()), 2.0 * float(depths.max())
+    points = _to_symmetric_frustum(vertices, camera, size)[:, None]
     settings = cv2.TriangleRasterizeSettings()
     settings.setShadingType(cv2.RASTERIZE_SHADING_SHADED)
     settings.setCullingMode(CULLING[cull])
     view = (np.eye(4, dtype=np.float32), math.pi / 2, near, far, settings)
-    depth = _draw(points[:, None], faces[:, None], values, picture, view)
+    depth = np.full(size, far, np.float32)
+    if not channels:
+        cv2.triangleRasterizeDepth(points, faces[:, None], depth, *view)
+    for start in range(0, channels, 3):  # OpenCV draws three channels at a time
+        count = min(3, channels - start)
+        colours = np.zeros((len(values), 1, 3), np.float32)
+        colours[:, 0, :count] = values[:, start : start + count]
+        layer = np.zeros((*size, 3), np.float32)
+        layer[..., :count] = picture[..., start : start + count]
+        depth[:] = far
+        cv2.triangleRasterize(points, faces[:, None], colours, layer, depth, *view)
+        picture[..., start : start + count] = layer[..., :count]
     depth[depth > 0.75 * far] = np.inf
     return picture, depth
-
-
-def _draw(
-    points: np.ndarray, faces: np.ndarray, values: np.ndarray, picture: np.ndarray, view: tuple
-) -> np.ndarray:
-    """Draws values (V, C) into picture (h, w, C), three at a time; returns OpenCV's depth."""
-    far = view[3]
-    depth = np.full(picture.shape[:2], far, np.float32)
-    channels = picture.shape[2]
-    if not channels:
-        cv2.triangleRasterizeDepth(points, faces, depth, *view)
-    for start in range(0, channels, CHANNELS_PER_PASS):
-        take = slice(start, min(start + CHANNELS_PER_PASS, channels))
-        colours, layer = values[:, take], picture[..., take]
-        missing = CHANNELS_PER_PASS - colours.shape[1]
-        if missing:
-            colours = np.pad(colours, ((0, 0), (0, missing)))
-            layer = np.pad(layer, ((0, 0), (0, 0), (0, missing)))
-        layer, colours = np.ascontiguousarray(layer), np.ascontiguousarray(colours)
-        depth[:] = far
-        cv2.triangleRasterize(points, faces, colours[:, None], layer, depth, *view)
-        if not np.may_share_memory(layer, picture):
-            picture[..., take] = layer[..., : CHANNELS_PER_PASS - missing]
-    return depth
 
 
 def vertex_normals(vertices_xyz: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -162,13 +148,9 @@ def vertex_normals(vertices_xyz: np.ndarray, faces: np.ndarray) -> np.ndarray:
     corners = vertices[faces]
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = np.zeros_like(vertices)
-    for axis in range(3):
-        for corner in range(3):
-            normals[:, axis] += np.bincount(
-                faces[:, corner], weights=across[:, axis], minlength=len(vertices)
-            )
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return normals / np.maximum(length, 1e-20)
+    for axis, corner in np.ndindex(3, 3):
+        normals[:, axis] += np.bincount(faces[:, corner], across[:, axis], len(vertices))
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
 
 
 def shade(
@@ -202,26 +184,21 @@ def shade(
 
 def _joined(meshes: Sequence[Mesh]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One vertex, face and value array of several meshes."""
-    all_vertices, all_faces, all_values, start = [np.zeros((0, 3))], [], [], 0
-    for number, (vertices, faces, values) in enumerate(meshes):
-        vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
-        values = np.asarray(values, np.float32)
-        if vertices.ndim != 2 or vertices.shape[1] != 3:
-            raise ValueError(f"mesh {number}: vertices have shape {vertices.shape}, wanted (V, 3)")
-        if faces.ndim != 2 or faces.shape[1] != 3:
-            raise ValueError(f"mesh {number}: faces have shape {faces.shape}, wanted (F, 3)")
-        if values.ndim != 2 or len(values) != len(vertices):
-            raise ValueError(
-                f"mesh {number}: values have shape {values.shape}, wanted ({len(vertices)}, C)"
-            )
-        all_vertices.append(vertices)
-        all_faces.append(faces + start)
-        all_values.append(values)
+    parts, start = [], 0
+    for number, mesh in enumerate(meshes):
+        vertices, faces, values = map(np.asarray, mesh)
+        for name, array, shape in (
+            ("vertices", vertices, (len(vertices), 3)),
+            ("faces", faces, (len(faces), 3)),
+            ("values", values, (len(vertices), values.shape[-1])),
+        ):
+            if array.shape != shape:
+                raise ValueError(f"mesh {number}: {name} have shape {array.shape}, wanted {shape}")
+        parts.append((vertices, faces + start, values))
         start += len(vertices)
-    if not meshes:
-        return np.zeros((0, 3)), np.zeros((0, 3), np.int32), np.zeros((0, 3), np.float32)
-    faces = np.concatenate(all_faces).astype(np.int32)
-    return np.concatenate(all_vertices), faces, np.concatenate(all_values)
+    parts = parts or [(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3)))]
+    vertices, faces, values = map(np.concatenate, zip(*parts, strict=True))
+    return vertices.astype(np.float64), faces.astype(np.int32), values.astype(np.float32)
 
 
 def _to_symmetric_frustum(
@@ -232,12 +209,7 @@ def _to_symmetric_frustum(
     With fovY = pi / 2 OpenCV puts (x, y, -z) at column w/2 + (h/2) x/z and row h/2 - (h/2) y/z,
     so a linear change of the coordinates reaches every pinhole.
     """
-    height, width = size
-    seen = vertices_xyz @ camera.T
-    depth = seen[:, 2]
-    half = height / 2.0
-    points = np.empty((len(seen), 3), np.float32)
-    points[:, 0] = (seen[:, 0] - 0.5 * width * depth) / half
-    points[:, 1] = (half * depth - seen[:, 1]) / half
-    points[:, 2] = -depth
-    return points
+    half_height, half_width = size[0] / 2.0, size[1] / 2.0
+    x, y, depth = (vertices_xyz @ camera.T).T
+    points = [(x - half_width * depth) / half_height, (half_height * depth - y) / half_height]
+    return np.stack([*points, -depth], axis=-1).astype(np.float32)

@@ -11,84 +11,52 @@ class SourceError(ValueError):
 
 
 class Trouble(enum.StrEnum):
-    """What is wrong with one frame (or one annotation); the value appears in reports and files."""
+    """What is wrong with one frame or annotation; the name appears in reports and files.
+
+    Attributes:
+      meaning: one plain phrase for reports.
+    """
+
+    def __new__(cls, value: str, meaning: str):
+        """Makes a text that carries its meaning."""
+        member = str.__new__(cls, value)
+        member._value_, member.meaning = value, meaning
+        return member
 
     # Annotations.
-    MALFORMED_IMAGE_ENTRY = "malformed_image_entry"
-    MALFORMED_ANNOTATION = "malformed_annotation"
-    DUPLICATE_IMAGE_ID = "duplicate_image_id"
-    DUPLICATE_ANNOTATION = "duplicate_annotation"
-    NO_ANNOTATION = "image_without_annotation"
-    NO_IMAGE_ENTRY = "annotation_without_image"
-    HAND_TYPE_NOT_VALID = "hand_type_not_valid"
-    CAMERA_MISSING = "camera_missing"
-    CAMERA_MALFORMED = "camera_malformed"
-    JOINTS_MISSING = "joints_missing"
-    JOINTS_MALFORMED = "joints_malformed"
-    JOINTS_V0 = "joints_v0_format"
-    MANO_MISSING = "mano_frame_missing"
-    MANO_HAND_NULL = "mano_hand_null"
-    MANO_MALFORMED = "mano_malformed"
-    MANO_NOT_FINITE = "mano_not_finite"
-    FIT_FAILED = "fit_failed"
-    ANNOTATION_UNREADABLE = "annotation_unreadable"
+    MALFORMED_IMAGE_ENTRY = "malformed_image_entry", "entry of images[] without its fields"
+    MALFORMED_ANNOTATION = "malformed_annotation", "entry of annotations[] without its fields"
+    DUPLICATE_IMAGE_ID = "duplicate_image_id", "image id used more than once"
+    DUPLICATE_ANNOTATION = (
+        "duplicate_annotation",
+        "image_id named by more than one annotation (the first counts)",
+    )
+    NO_ANNOTATION = "image_without_annotation", "image that no annotation names"
+    NO_IMAGE_ENTRY = "annotation_without_image", "annotation whose image_id is not in images[]"
+    HAND_TYPE_NOT_VALID = "hand_type_not_valid", "hand_type_valid is 0"
+    CAMERA_MISSING = "camera_missing", "camera absent from camera.json"
+    CAMERA_MALFORMED = "camera_malformed", "camera without usable numbers in camera.json"
+    JOINTS_MISSING = "joints_missing", "frame absent from joint_3d.json"
+    JOINTS_MALFORMED = "joints_malformed", "frame without 42 joints in joint_3d.json"
+    JOINTS_V0 = "joints_v0_format", "frame in the obsolete v0.0 form in joint_3d.json"
+    MANO_MISSING = "mano_frame_missing", "frame absent from MANO_NeuralAnnot.json"
+    MANO_HAND_NULL = "mano_hand_null", "MANO parameters of a hand are null"
+    MANO_MALFORMED = "mano_malformed", "MANO parameters of the wrong size"
+    MANO_NOT_FINITE = "mano_not_finite", "MANO parameters that are not finite"
+    FIT_FAILED = "fit_failed", "MANO parameters missing and not found by fitting"
+    ANNOTATION_UNREADABLE = "annotation_unreadable", "annotation file damaged or refused"
     # Image files.
-    UNSAFE_PATH = "unsafe_path"
-    IMAGE_MISSING = "image_missing"
-    IMAGE_UNREADABLE = "image_unreadable"
-    IMAGE_TRUNCATED = "image_truncated"
-    IMAGE_TOO_LARGE = "image_too_large"
-    IMAGE_SIZE_DIFFERS = "image_size_differs"
-    IMAGE_BLACK = "image_black"
+    UNSAFE_PATH = "unsafe_path", "file name that leaves the images folder"
+    IMAGE_MISSING = "image_missing", "image file missing"
+    IMAGE_UNREADABLE = "image_unreadable", "image file not readable as JPEG or PNG"
+    IMAGE_TRUNCATED = "image_truncated", "image file cut off"
+    IMAGE_TOO_LARGE = "image_too_large", "image file beyond the size limit"
+    IMAGE_SIZE_DIFFERS = "image_size_differs", "image size differs from the annotation"
+    IMAGE_BLACK = "image_black", "image (nearly) black"
     # Geometry.
-    FIT_FAR_FROM_JOINTS = "mano_far_from_joints"
-    BEHIND_CAMERA = "behind_camera"
-    OUTSIDE_PHOTO = "outside_photo"
-
-    @property
-    def meaning(self) -> str:
-        """One plain phrase for reports."""
-        return _MEANINGS[self]
-
-
-_MEANINGS = {
-    Trouble.MALFORMED_IMAGE_ENTRY: "entry of images[] without the official fields",
-    Trouble.MALFORMED_ANNOTATION: "entry of annotations[] without the official fields",
-    Trouble.DUPLICATE_IMAGE_ID: "image id used more than once",
-    Trouble.DUPLICATE_ANNOTATION: "image_id named by more than one annotation (the first counts)",
-    Trouble.NO_ANNOTATION: "image that no annotation names",
-    Trouble.NO_IMAGE_ENTRY: "annotation whose image_id is not in images[]",
-    Trouble.HAND_TYPE_NOT_VALID: "hand_type_valid is 0",
-    Trouble.CAMERA_MISSING: "camera absent from camera.json",
-    Trouble.CAMERA_MALFORMED: "camera without usable numbers in camera.json",
-    Trouble.JOINTS_MISSING: "frame absent from joint_3d.json",
-    Trouble.JOINTS_MALFORMED: "frame without 42 joints in joint_3d.json",
-    Trouble.JOINTS_V0: "frame in the obsolete v0.0 form in joint_3d.json",
-    Trouble.MANO_MISSING: "frame absent from MANO_NeuralAnnot.json",
-    Trouble.MANO_HAND_NULL: "MANO parameters of a hand are null",
-    Trouble.MANO_MALFORMED: "MANO parameters of the wrong size",
-    Trouble.MANO_NOT_FINITE: "MANO parameters that are not finite",
-    Trouble.FIT_FAILED: "MANO parameters missing and not found by fitting",
-    Trouble.ANNOTATION_UNREADABLE: "annotation file that is damaged or refused",
-    Trouble.UNSAFE_PATH: "file name that leaves the images folder",
-    Trouble.IMAGE_MISSING: "image file missing",
-    Trouble.IMAGE_UNREADABLE: "image file not readable as JPEG or PNG",
-    Trouble.IMAGE_TRUNCATED: "image file cut off",
-    Trouble.IMAGE_TOO_LARGE: "image file beyond the size limit",
-    Trouble.IMAGE_SIZE_DIFFERS: "image size differs from the annotation",
-    Trouble.IMAGE_BLACK: "image (nearly) black",
-    Trouble.FIT_FAR_FROM_JOINTS: "MANO hand far from the annotated joints",
-    Trouble.BEHIND_CAMERA: "hand behind the camera",
-    Trouble.OUTSIDE_PHOTO: "hand outside the photo",
-}
-
-
-def printable(text: str) -> str:
-    """The text with control characters and half surrogate pairs replaced by question marks.
-
-    Names come out of files that anyone may have written; terminals and CSV files get these.
-    """
-    return "".join(c if c.isprintable() else "?" for c in text)
+    FIT_FAR_FROM_JOINTS = "mano_far_from_joints", "MANO hand far from the annotated joints"
+    BEHIND_CAMERA = "behind_camera", "hand behind the camera"
+    OUTSIDE_PHOTO = "outside_photo", "hand outside the photo"
 
 
 class FrameTrouble(Exception):
@@ -99,12 +67,18 @@ class FrameTrouble(Exception):
         self.reason = reason
 
 
-class Tally:
-    """Counts troubles and keeps the first few examples of each."""
+def printable(text: str) -> str:
+    """The text with control characters and half surrogate pairs replaced by question marks.
 
-    def __init__(self, examples: int = 3):
-        """Args: examples kept a trouble."""
-        self._keep = examples
+    Names come out of files that anyone may have written; terminals and CSV files get these.
+    """
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+class Tally:
+    """Counts troubles and keeps the first three examples of each."""
+
+    def __init__(self):
         self.counts: collections.Counter[Trouble] = collections.Counter()
         self.examples: dict[Trouble, list[str]] = {}
 
@@ -112,12 +86,5 @@ class Tally:
         """Counts `count` cases and remembers the example if few are known."""
         self.counts[reason] += count
         known = self.examples.setdefault(reason, [])
-        if len(known) < self._keep:
+        if len(known) < 3:
             known.append(printable(example))
-
-    def merge(self, other: Tally) -> None:
-        """Adds another tally's counts and examples to this one."""
-        for reason, count in other.counts.items():
-            self.counts[reason] += count
-            known = self.examples.setdefault(reason, [])
-            known.extend(other.examples.get(reason, [])[: self._keep - len(known)])

@@ -1,7 +1,12 @@
-"""Worker processes that end with their parent and leave Ctrl-C to it."""
+"""Work on several cores: threads for images, processes for what Python itself computes.
+
+Decoding and encoding leave Python's lock alone, so threads do. The processes end with their parent
+and leave Ctrl-C to it.
+"""
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import concurrent.futures.process
 import contextlib
@@ -10,7 +15,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 
 def available_cores() -> int:
@@ -20,23 +25,28 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-@contextlib.contextmanager
-def processes(workers: int, tasks: int) -> Iterator[Callable]:
-    """A `submit(function, *arguments) -> Future` over processes, or over this one if one is enough.
+def in_order(function: Callable, tasks: Iterable, threads: int) -> Iterator:
+    """Results of function(task) in the tasks' order, computed a few tasks ahead.
+
+    The first error ends the iteration; what then runs is finished, what waits is dropped.
 
     Args:
-      workers: most processes.
-      tasks: how many tasks there will be.
-
-    Raises:
-      OSError: when a worker was killed.
+      function: called in the threads.
+      tasks: may be endless; read in the calling thread, no further than needed.
+      threads: how many; as many tasks again wait for them.
     """
-    count = min(workers, tasks)
-    if count <= 1:
-        yield _run_here
-        return
-    with pool(count) as submit:
-        yield submit
+    waiting = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(function, task))
+                if len(waiting) >= 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 @contextlib.contextmanager
@@ -87,12 +97,6 @@ def sigterm_interrupts() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _run_here(function: Callable, *arguments) -> concurrent.futures.Future:
-    future: concurrent.futures.Future = concurrent.futures.Future()
-    future.set_result(function(*arguments))
-    return future
 
 
 def _start_worker(prepare: Callable | None, arguments: tuple) -> None:

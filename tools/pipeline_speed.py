@@ -20,6 +20,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from input_pipeline.files import write_json
+
 WARM_UP_BATCHES = 5
 _STAGE_REPEATS = 40
 _REFERENCE_EXAMPLES = 64
@@ -37,10 +39,10 @@ def time_pipeline(data_dir: str, config: str, batch_size: int, batches: int) -> 
       first batch (reading, tracing and compiling).
     """
     from input_pipeline.augment import AugmentConfig
-    from input_pipeline.batches import train_batches
+    from input_pipeline.batches import TrainBatches
 
     begin = time.perf_counter()
-    stream = train_batches(
+    stream = TrainBatches(
         data_dir, config=config, batch_size=batch_size, seed=0, augment=AugmentConfig()
     )
     next(stream)
@@ -64,8 +66,8 @@ def time_stages(data_dir: str, config: str) -> dict[str, float]:
     """CPU milliseconds an example of every stage by itself (motion blur: when it is drawn)."""
     import tensorflow as tf
 
-    from input_pipeline import augment, dataset, pixels
-    from input_pipeline.loading import parse
+    from input_pipeline import augment, dataset
+    from input_pipeline.batches import parse
 
     source = dataset.open_split(data_dir, "train", config)
     numbers = itertools.cycle(range(len(source)))
@@ -74,16 +76,16 @@ def time_stages(data_dir: str, config: str) -> dict[str, float]:
     ranges = augment.AugmentConfig()
     seed = augment.example_seed(0, 0, 0)
     turn, _, _ = augment.geometry(40.0, 1.0, (3.0, 4.0), False, example["camera"])
-    wide = pixels.warp(image, turn, border=pixels.REACH)
-    sharp = wide[pixels.REACH : -pixels.REACH, pixels.REACH : -pixels.REACH]
+    wide = augment.warp(image, turn, border=augment.REACH)
+    sharp = wide[augment.REACH : -augment.REACH, augment.REACH : -augment.REACH]
 
     def draw_and_geometry():
         draws = augment.draw(seed, ranges)
         return augment.geometry(
-            draws.rotation_degrees,
-            draws.scale,
-            draws.translation_px,
-            draws.flip,
+            draws["rotation_degrees"],
+            draws["scale"],
+            draws["translation_px"],
+            draws["flip"],
             example["camera"],
         )
 
@@ -91,9 +93,9 @@ def time_stages(data_dir: str, config: str) -> dict[str, float]:
     stages: dict[str, Callable] = {
         "parse and decode": tf.function(lambda: parse(serialized)),
         "draw and geometry": tf.function(draw_and_geometry),
-        "warp": tf.function(lambda: pixels.warp(image, turn, border=pixels.REACH)),
-        "motion blur": tf.function(lambda: pixels.blur(wide, 9, 0.5)),
-        "colour and noise": tf.function(lambda: pixels.recolour(sharp, gain, 3.0, 2.55, seed)),
+        "warp": tf.function(lambda: augment.warp(image, turn, border=augment.REACH)),
+        "motion blur": tf.function(lambda: augment.blur(wide, 9, 0.5)),
+        "colour and noise": tf.function(lambda: augment.recolour(sharp, gain, 3.0, 2.55, seed)),
     }
     costs = {"read": _cpu_ms(lambda: source.read([next(numbers)]))}
     return costs | {name: _cpu_ms(stage) for name, stage in stages.items()}
@@ -121,7 +123,6 @@ def time_reference(
     """
     import mano_jax
     from input_pipeline import dataset
-    from input_pipeline.records import deserialize
     from tools import reference_loader
 
     if not (checkout / "dataset" / "interhand.py").is_file():
@@ -130,7 +131,7 @@ def time_reference(
         )
     source = dataset.open_split(data_dir, "train", config)
     count = min(len(source), _REFERENCE_EXAMPLES)
-    records = [deserialize(data) for data in source.read(range(count))]
+    records = [source[index] for index in range(count)]
     with tempfile.TemporaryDirectory() as folder:
         reference_loader.write_processed(pathlib.Path(folder), records, mano_jax.open_hands())
         options = {"batch_size": batch_size, "batches": batches, "workers": workers}
@@ -207,9 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result = _run(options)
         if options.json:
-            temporary = options.json.with_name(f".{options.json.name}.tmp")
-            temporary.write_text(json.dumps(result, indent=2) + "\n")
-            os.replace(temporary, options.json)
+            write_json(options.json, result)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -22,7 +22,9 @@ import cv2
 import numpy as np
 
 import mano_jax
-from input_pipeline.records import CROP_SIZE, MARGIN, Record, decode_jpeg
+from input_pipeline.crop import CROP_SIZE, MARGIN
+from input_pipeline.image_files import decode_photo
+from input_pipeline.records import Record
 from mano_jax.constants import PARENTS, SIDES
 
 _UNUSED = ("imgaug", "imgaug.augmenters", "yacs", "yacs.config")
@@ -43,7 +45,7 @@ def write_processed(
     for name in ("img", "mask", "dense", "anno"):
         (folder / split / name).mkdir(parents=True)
     for i, record in enumerate(records):
-        crop = decode_jpeg(record.image)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        crop = decode_photo(record.image)[MARGIN:-MARGIN, MARGIN:-MARGIN]
         mask, dense = _draw(record, hands)
         for name, picture in (("img", crop), ("mask", mask), ("dense", dense)):
             cv2.imwrite(str(folder / split / name / f"{i}.jpg"), picture[..., ::-1])

@@ -96,12 +96,13 @@ def read_examples(
     data_dir: str | os.PathLike, split: str, indices: Sequence[int], config: str
 ) -> dict[str, np.ndarray]:
     """Chosen examples as a batch of `input_pipeline.batches.eval_batches`, without tensorflow."""
-    from input_pipeline import dataset, records
+    from input_pipeline import dataset
+    from input_pipeline.crop import MARGIN
+    from input_pipeline.image_files import decode_photo
 
     source = dataset.open_split(data_dir, split, config)
-    found = [records.deserialize(data) for data in source.read(indices)]
-    edge = records.MARGIN
-    images = [records.decode_jpeg(row.image)[edge:-edge, edge:-edge] for row in found]
+    found = [source[index] for index in indices]
+    images = [decode_photo(row.image)[MARGIN:-MARGIN, MARGIN:-MARGIN] for row in found]
 
     return {"image": np.stack(images), **label_arrays(found)}
 

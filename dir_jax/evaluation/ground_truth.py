@@ -64,10 +64,9 @@ def write_ground_truth(
       OSError: the file cannot be written.
     """
     from input_pipeline import dataset
-    from input_pipeline.batches import identities
 
     source = dataset.open_split(data_dir, split, config)
-    names = np.array([row.file_name for row in identities(data_dir, split, config=config)])
+    names = np.array([row.file_name for row in source])
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -92,10 +91,8 @@ def write_ground_truth(
 
 def _batches(source, hands: HandPair) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Samples and arrays of every batch; images are not decoded."""
-    from input_pipeline import records
-
     for rows, mask in tqdm(list(filled_batches(len(source), _BATCH)), unit="batch"):
-        labels = label_arrays([records.deserialize(data) for data in source.read(rows.tolist())])
+        labels = label_arrays([source[row] for row in rows.tolist()])
         labels["gt_vertices_xyz"] = np.asarray(true_hands(hands, labels).vertices_xyz)
         labels["annotated_joints_xyz"] = labels["joints_xyz"]
         yield rows[mask], {name: labels[name][mask] for name in _ARRAYS}

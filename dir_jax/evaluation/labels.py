@@ -99,14 +99,14 @@ def mean_hand(
     Raises:
       DatasetError: no such data; RecordError is not raised, an unreadable example is an error.
     """
-    from input_pipeline import dataset, records
+    from input_pipeline import dataset
 
     source = dataset.open_split(data_dir, split, config)
     count = min(samples, len(source))
     chosen = np.linspace(0, len(source) - 1, count).round().astype(int)
     totals = (np.zeros((2, 1, 1)), np.zeros(2), np.zeros(3), 0.0)
     for rows, mask in filled_batches(count, _BATCH):
-        labels = label_arrays([records.deserialize(data) for data in source.read(chosen[rows])])
+        labels = label_arrays([source[row] for row in chosen[rows]])
         sums = _sums(hands, labels, labels["hand_valid"] & mask[:, None])
         totals = [
             total + np.asarray(part, np.float64) for total, part in zip(totals, sums, strict=True)

@@ -19,7 +19,7 @@ from dir_jax.models.types import IMAGE_SIZE
 from input_pipeline.files import whole_file
 
 IDENTITY = ("file_name", "capture", "sequence", "camera_name", "frame", "hand_type")
-"""Columns that say which photograph a sample is (see `input_pipeline.identities`)."""
+"""Columns that say which photograph a sample is (fields of `input_pipeline.records.Record`)."""
 
 _CELLS = 32
 

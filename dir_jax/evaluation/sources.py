@@ -77,15 +77,15 @@ def evaluate_model(
     recipe = given or loaded.meta.get("config", {})
     folder, subset = _data_folder(arguments, recipe)
 
-    from input_pipeline.batches import eval_batches, identities, split_size
+    from input_pipeline.batches import eval_batches
+    from input_pipeline.dataset import open_split
 
-    size = split_size(folder, arguments.split, config=subset)
-    size = min(arguments.examples or size, size)
+    names = open_split(folder, arguments.split, subset)
+    size = min(arguments.examples or len(names), len(names))
     wanted = arguments.batch_size or recipe.get("evaluation", {}).get("batch_size", 64)
     devices = jax.local_device_count()
     batch_size = -(-min(wanted, size) // devices) * devices
     baseline = _baseline(folder, subset, loaded)
-    names = identities(folder, arguments.split, config=subset)
     samples = Samples(output.with_name(f"{output.stem}_samples.csv"), names)
     with tqdm(total=size, unit="image", desc="evaluating", dynamic_ncols=True) as bar:
         result = evaluate(

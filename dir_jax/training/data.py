@@ -103,10 +103,10 @@ def training_batches(
     A function of the seed and the step alone: resuming costs nothing and repeats nothing.
     """
     from input_pipeline.augment import AugmentConfig
-    from input_pipeline.batches import train_batches
+    from input_pipeline.batches import TrainBatches
 
     augment = AugmentConfig(**config.data.augmentation) if config.data.augment else None
-    return train_batches(
+    return TrainBatches(
         data.folder,
         config=data.subset,
         batch_size=config.train.batch_size,
@@ -120,10 +120,10 @@ def training_batches(
 
 def frame_names(data: Data, split: str, indices: np.ndarray) -> list[str]:
     """Identities of examples, for reports; their numbers where names cannot be read."""
-    from input_pipeline.batches import identities
+    from input_pipeline.dataset import open_split
 
     try:
-        names = identities(data.folder, split, config=data.subset)
-        return [str(names[int(index)]) for index in indices]
+        source = open_split(data.folder, split, data.subset)
+        return [source[int(index)].file_name for index in indices]
     except Exception as error:  # a report must not fail for want of names
         return [f"example {int(index)} ({type(error).__name__})" for index in indices]

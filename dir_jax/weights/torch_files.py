@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.files import whole_file
 from mano_jax.unpickle import (
     NUMPY_ONLY,
     BadValueError,
@@ -232,17 +233,13 @@ def write_state_dict(
     path = pathlib.Path(path)
     if path.suffix not in SUFFIXES:
         raise WeightsError(f"{path}: wanted a file name ending in {', '.join(SUFFIXES)}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as temporary:
         if path.suffix == ".safetensors":
             from safetensors.numpy import save_file
 
             save_file(dict(state), temporary, dict(meta or {}))
         else:
             _write_zip(temporary, state)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_zip(path: pathlib.Path, state: Mapping[str, np.ndarray]) -> None:

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import pathlib
+from collections.abc import Sequence
+
 import numpy as np
 
-from input_pipeline.records import STORED_SIZE, Record, encode_jpeg
+from input_pipeline.crop import STORED_SIZE
+from input_pipeline.dataset import shard_name, version_folder, write_metadata, write_shard
+from input_pipeline.records import Record, encode_jpeg, serialize
+
+
+def write_dataset(
+    data_dir: pathlib.Path, splits: dict[str, Sequence[Record]], shard_size: int = 512
+) -> pathlib.Path:
+    """Writes records as a complete data set and returns its version folder."""
+    folder, lengths = version_folder(data_dir), {}
+    for split, records in splits.items():
+        groups = [records[i : i + shard_size] for i in range(0, len(records), shard_size)]
+        lengths[split] = [
+            write_shard(folder / shard_name(split, i, len(groups)), map(serialize, group))
+            for i, group in enumerate(groups)
+        ]
+    write_metadata(folder, lengths)
+    return folder
 
 
 def random_record(seed: int, **changes) -> Record:

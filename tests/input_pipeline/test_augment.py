@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline import augment, pixels
+from input_pipeline import augment
 from input_pipeline.augment import AugmentConfig
-from input_pipeline.records import MARGIN, STORED_SIZE
+from input_pipeline.crop import MARGIN, STORED_SIZE
 
 STILL = AugmentConfig(
     rotation_degrees=0, scale=0, translation_px=0, flip=0, blur=0, gain=0, brightness=0, noise=0
@@ -54,10 +54,10 @@ def test_image_meets_the_reference(golden, case, inside_graph):
     (affine, _, _), _ = golden_geometry(golden, case)
     image = tf.constant(golden["image"])
     if inside_graph:
-        data = tf.data.Dataset.from_tensors(affine).map(lambda a: pixels.warp(image, a))
+        data = tf.data.Dataset.from_tensors(affine).map(lambda a: augment.warp(image, a))
         result = next(data.as_numpy_iterator())
     else:
-        result = pixels.warp(image, affine).numpy()
+        result = augment.warp(image, affine).numpy()
     difference = np.abs(np.round(result) - golden[f"{case}/image"])
     # cv2 rounds positions to 1/32 pixel; the image is smooth but for its black border.
     assert difference.mean() < 0.5
@@ -67,7 +67,7 @@ def test_margin_fills_the_corners():
     stored = tf.constant(np.full((STORED_SIZE, STORED_SIZE, 3), 200, np.uint8))
     for rotation in range(0, 360, 15):
         affine, _, _ = augment.geometry(rotation, 0.9, (10, -10), True, np.eye(3))
-        assert pixels.warp(stored, affine).numpy().min() > 199
+        assert augment.warp(stored, affine).numpy().min() > 199
 
 
 def test_nothing_drawn_changes_nothing():
@@ -107,7 +107,7 @@ def test_draws_depend_on_seed_epoch_and_example_only():
 
     def values(seed, epoch, index):
         draws = augment.draw(augment.example_seed(seed, epoch, index), config)
-        return np.concatenate([np.ravel(v).astype(np.float64) for v in vars(draws).values()])
+        return np.concatenate([np.ravel(v).astype(np.float64) for v in draws.values()])
 
     first = values(5, 1, 7)
     np.testing.assert_array_equal(first, values(5, 1, 7))
@@ -118,7 +118,7 @@ def test_draws_depend_on_seed_epoch_and_example_only():
 def test_draws_cover_the_ranges():
     config = AugmentConfig()
     drawn = tf.data.Dataset.range(4000).map(
-        lambda i: vars(augment.draw(augment.example_seed(3, 0, i), config))
+        lambda i: augment.draw(augment.example_seed(3, 0, i), config)
     )
     drawn = {k: np.stack([d[k] for d in drawn.as_numpy_iterator()]) for k in ("flip", "blur")} | (
         next(drawn.batch(4000).as_numpy_iterator())
@@ -148,27 +148,27 @@ def test_draws_cover_the_ranges():
 
 def test_blur_kernel_is_a_line():
     for length in range(3, 10):
-        kernel = pixels.blur_kernel(length, 0.0).numpy()
+        kernel = augment.blur_kernel(length, 0.0).numpy()
         assert kernel.sum() == pytest.approx(1, abs=1e-6)
         np.testing.assert_allclose(kernel[4], kernel.sum(axis=0), atol=1e-7)
         assert 1 / kernel.max() == pytest.approx(length, abs=1e-4)
     np.testing.assert_allclose(
-        pixels.blur_kernel(9, np.pi / 2), pixels.blur_kernel(9, 0.0).numpy().T, atol=1e-6
+        augment.blur_kernel(9, np.pi / 2), augment.blur_kernel(9, 0.0).numpy().T, atol=1e-6
     )
-    diagonal = pixels.blur_kernel(7, np.pi / 4).numpy()
+    diagonal = augment.blur_kernel(7, np.pi / 4).numpy()
     assert diagonal[6, 6] > 0 and diagonal[2, 6] == 0
 
 
 def test_blur_is_filtering():
     image = np.random.default_rng(1).uniform(0, 255, (40, 50, 3)).astype(np.float32)
-    kernel = pixels.blur_kernel(8, 0.7).numpy()
+    kernel = augment.blur_kernel(8, 0.7).numpy()
     expected = cv2.filter2D(image, -1, kernel)[4:-4, 4:-4]
-    np.testing.assert_allclose(pixels.blur(tf.constant(image), 8, 0.7), expected, atol=1e-3)
+    np.testing.assert_allclose(augment.blur(tf.constant(image), 8, 0.7), expected, atol=1e-3)
 
 
 def test_colour_and_noise():
     image = tf.fill((256, 256, 3), 100.0)
-    result = pixels.recolour(image, tf.constant([0.8, 1.0, 1.2]), 5.0, 2.55, (1, 2)).numpy()
+    result = augment.recolour(image, tf.constant([0.8, 1.0, 1.2]), 5.0, 2.55, (1, 2)).numpy()
     np.testing.assert_allclose(result.mean((0, 1)), [85, 105, 125], atol=0.05)
     # Rounding to whole levels adds a variance of 1/12.
     np.testing.assert_allclose(result.std((0, 1)), np.sqrt(2.55**2 + 1 / 12), atol=0.05)
@@ -176,8 +176,8 @@ def test_colour_and_noise():
     assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.02
     kurtosis = ((values - values.mean()) ** 4).mean() / values.var() ** 2
     assert abs(kurtosis - 3) < 0.2
-    bright = pixels.recolour(image, tf.constant([9.0, 9.0, 9.0]), 0.0, 0.0, (1, 2)).numpy()
-    dark = pixels.recolour(image, tf.constant([0.0, 0.0, 0.0]), -20.0, 0.0, (1, 2)).numpy()
+    bright = augment.recolour(image, tf.constant([9.0, 9.0, 9.0]), 0.0, 0.0, (1, 2)).numpy()
+    dark = augment.recolour(image, tf.constant([0.0, 0.0, 0.0]), -20.0, 0.0, (1, 2)).numpy()
     assert bright.min() == 255 and dark.max() == 0
 
 

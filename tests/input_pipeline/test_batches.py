@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from input_pipeline import batches, dataset, loading
+from input_pipeline import batches, dataset
 from input_pipeline.augment import AugmentConfig
-from input_pipeline.dataset_writer import write_dataset
-from input_pipeline.order import ShuffledOrder, share
-from input_pipeline.records import MARGIN, decode_jpeg
-from tests.input_pipeline.examples import random_record
+from input_pipeline.batches import TrainBatches, share, shuffled
+from input_pipeline.crop import MARGIN
+from input_pipeline.image_files import decode_photo
+from tests.input_pipeline.examples import random_record, write_dataset
 
 COUNT = 22
 
@@ -29,7 +29,7 @@ def data_dir(tmp_path_factory, records):
 
 def take(data_dir, count, **options):
     options = {"batch_size": 4, "seed": 11, "augment": AugmentConfig(), **options}
-    return list(itertools.islice(batches.train_batches(data_dir, **options), count))
+    return list(itertools.islice(TrainBatches(data_dir, **options), count))
 
 
 def assert_same(first, second):
@@ -72,15 +72,10 @@ def test_values_are_those_of_the_records(data_dir, records):
             for name in ("betas", "transl", "camera", "joints_xyz", "joint_valid", "hand_valid"):
                 np.testing.assert_array_equal(batch[name][i], getattr(record, name))
             np.testing.assert_array_equal(batch["motion"][i], np.eye(3))
-            image = decode_jpeg(record.image)[MARGIN:-MARGIN, MARGIN:-MARGIN].astype(int)
+            image = decode_photo(record.image)[MARGIN:-MARGIN, MARGIN:-MARGIN].astype(int)
             # tensorflow and OpenCV carry different JPEG decoders.
             assert np.abs(image - batch["image"][i]).mean() < 1
     assert not batch["flip"].any() and (batch["mask"] == 1).all()
-
-
-def test_zero_rotation_is_the_identity():
-    matrices = loading._rotation_matrices(np.zeros((2, 3), np.float32))
-    np.testing.assert_array_equal(matrices, np.tile(np.eye(3), (2, 1, 1)))
 
 
 def test_every_example_once_an_epoch(data_dir):
@@ -100,8 +95,7 @@ def test_starting_anywhere_gives_the_same(data_dir):
 
 
 def test_a_far_start_costs_nothing():
-    order = ShuffledOrder(1000, seed=3)
-    epochs, indices = order.at(np.arange(10**12, 10**12 + 1000))
+    epochs, indices = shuffled(1000, 3, np.arange(10**12, 10**12 + 1000))
     assert set(epochs) == {10**9} and sorted(indices) == list(range(1000))
 
 
@@ -113,17 +107,16 @@ def test_starting_at_step_100_000_reads_what_starting_at_0_reads(data_dir, monke
         return read(self, indices)
 
     monkeypatch.setattr(dataset.RecordSource, "read", counted)
-    order = ShuffledOrder(COUNT, 11)
     for start in (0, 100_000):
         reads.clear()
-        stream = batches.train_batches(data_dir, batch_size=4, seed=11, start_step=start)
+        stream = TrainBatches(data_dir, batch_size=4, seed=11, start_step=start)
         next(stream)
         stream.close()
-        stream._loader._pool.shutdown()  # what was being read ahead
-        steps = range(start, start + len(reads))
-        wanted = [sorted(order.at(4 * step + np.arange(4))[1]) for step in steps]
-        assert sorted(reads) == sorted(wanted)  # the batches from `start` on, and none before
-        assert 1 <= len(reads) <= 2 * loading._AHEAD
+        steps = range(start, start + 2 * batches._AHEAD)
+        wanted = [sorted(shuffled(COUNT, 11, 4 * step + np.arange(4))[1]) for step in steps]
+        # The batches from `start` on, each once, and none before.
+        assert wanted[0] in reads and all(batch in wanted for batch in reads)
+        assert len(reads) <= len(wanted)
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -185,12 +178,14 @@ def test_evaluation_pads_and_masks(data_dir):
             np.testing.assert_array_equal(both, found[step][name])
 
 
-def test_sizes_and_identities(data_dir, records):
-    assert batches.split_size(data_dir, "train") == COUNT
-    names = batches.identities(data_dir, "test")
-    assert len(names) == 7
-    assert str(names[3]) == records[3].file_name
-    assert names[5].frame == records[5].frame and names[5].capture == "3"
+def test_the_work_on_a_batch_is_traced_once(data_dir, monkeypatch):
+    traced = []
+    parse = batches.parse
+    monkeypatch.setattr(batches, "parse", lambda data: traced.append(1) or parse(data))
+    batches._joiner.cache_clear()
+    for _ in range(3):
+        list(batches.eval_batches(data_dir, "train", batch_size=4))
+    assert len(traced) == 1
 
 
 def test_unreadable_examples_are_skipped_counted_and_named(tmp_path, records, caplog):
@@ -199,18 +194,16 @@ def test_unreadable_examples_are_skipped_counted_and_named(tmp_path, records, ca
         half = records[index].image[: len(records[index].image) // 2]
         spoiled[index] = random_record(index, image=half)
     write_dataset(tmp_path, {"train": spoiled})
-    stream = batches.train_batches(
-        tmp_path, batch_size=4, seed=11, augment=AugmentConfig(), bad_share=0.2
-    )
+    stream = TrainBatches(tmp_path, batch_size=4, seed=11, augment=AugmentConfig(), bad_share=0.2)
     found = list(itertools.islice(stream, 11))
     assert set(stream.skipped) == {5, 6, 13}
     assert records[13].file_name in caplog.text
-    _, clean = ShuffledOrder(COUNT, 11).at(np.arange(44))
+    _, clean = shuffled(COUNT, 11, np.arange(44))
     replaced = {5: 7, 6: 7, 13: 14}
     wanted = [replaced.get(int(i), int(i)) for i in clean]
     assert np.concatenate([b["index"] for b in found]).tolist() == wanted
     # Someone who starts again later sees the same.
-    again = batches.train_batches(
+    again = TrainBatches(
         tmp_path, batch_size=4, seed=11, start_step=7, augment=AugmentConfig(), bad_share=0.2
     )
     assert_same(found[7:], list(itertools.islice(again, 4)))

@@ -1,10 +1,13 @@
 """The crop equals the reference's, and the stored window holds it in its middle."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from input_pipeline import crop
-from input_pipeline.records import CROP_SIZE, MARGIN, STORED_SIZE
+from input_pipeline.crop import CROP_SIZE, MARGIN, STORED_SIZE
 
 
 @pytest.fixture(params=["0", "1"])
@@ -73,3 +76,12 @@ def test_a_box_gives_the_square_of_its_corners():
 def test_points_without_extent_are_refused(points):
     with pytest.raises(ValueError, match="square"):
         crop.square_around(np.array(points))
+
+
+def test_prediction_and_reading_raw_data_need_no_tensorflow():
+    """Only what writes or reads prepared data does: everything else imports in a second."""
+    code = "import sys\nfor name in ('tensorflow', 'tensorflow_datasets', 'array_record'):\n"
+    code += "    sys.modules[name] = None\n"
+    code += "import dir_jax.prediction.command\n"
+    code += "from input_pipeline import check, crop, dataset, prepare, records, render, shards\n"
+    subprocess.run([sys.executable, "-c", code], check=True)

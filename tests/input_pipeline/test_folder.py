@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline import crop, dataset, prepare, records
-from input_pipeline.folder import FolderSplit
+from input_pipeline import crop, dataset, prepare
+from input_pipeline.image_files import decode_photo
+from input_pipeline.sources.folder import FolderSplit
 from input_pipeline.troubles import Trouble
 from mano_jax import save_npz
 from tests.input_pipeline.raw_data import toy_pair
@@ -46,9 +47,8 @@ def test_photographs_become_records(tmp_path):
         arguments = ["--source", tmp_path / "raw", "--output", tmp_path / "out"]
         arguments += ["--mano", tmp_path, "--workers", 1, "--config", config]
         assert prepare.main([str(a) for a in arguments]) == 0
-        source = dataset.open_split(tmp_path / "out", "test", config)
-        assert len(source) == count
-    stored = [records.deserialize(data) for data in source.read(range(3))]
+        stored = dataset.open_split(tmp_path / "out", "test", config)
+        assert len(stored) == count
     square = crop.square_around_box([40, 30, 160, 120])
     want = np.array([[p or [0, 0, 0] for p in hand] for hand in entry(0)["joints_xyz"]])
     np.testing.assert_allclose(stored[0].joints_xyz, want, atol=1e-7)
@@ -58,8 +58,8 @@ def test_photographs_become_records(tmp_path):
     )
     assert stored[0].sequence == "walking" and not stored[0].hand_valid.any()
     photo = cv2.imread(str(tmp_path / "raw/images/a/0.png"))[..., ::-1]
-    window = crop.crop_image(np.ascontiguousarray(photo), square, margin=records.MARGIN)
-    assert np.abs(records.decode_jpeg(stored[0].image).astype(int) - window).mean() < 3
+    window = crop.crop_image(np.ascontiguousarray(photo), square, margin=crop.MARGIN)
+    assert np.abs(decode_photo(stored[0].image).astype(int) - window).mean() < 3
     assert not stored[1].joint_valid.any()
     np.testing.assert_allclose(stored[1].camera[:2, 2], 128, atol=1e-3)
     assert stored[2].hand_type == "left" and stored[2].joint_valid[0].all()

@@ -1,6 +1,5 @@
 """Annotation files with anything in them: troubles are counted, nothing else is raised."""
 
-import contextlib
 import copy
 import functools
 import json
@@ -12,12 +11,13 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from input_pipeline import image_table, json_files
-from input_pipeline.frames import Frame
+from input_pipeline import json_files
 from input_pipeline.image_files import safe_path
-from input_pipeline.interhand import InterhandSplit
-from input_pipeline.plan import plan_shard
 from input_pipeline.records import deserialize, serialize
+from input_pipeline.shards import plan_records
+from input_pipeline.sources import interhand_files
+from input_pipeline.sources.frames import Frame
+from input_pipeline.sources.interhand import InterhandSplit
 from input_pipeline.troubles import FrameTrouble, SourceError, Tally
 from tests.input_pipeline import raw_data
 from tests.input_pipeline.raw_data import write_raw
@@ -65,7 +65,7 @@ def read_everything(root):
         return
     for config in ("interacting", "single", "all"):
         selection = split.select(config)
-        for template in plan_shard(split, selection.kept, config, toy_pair()).templates:
+        for template in plan_records(split, selection.kept, config, toy_pair())[0]:
             for value in vars(deserialize(serialize(template))).values():
                 assert not isinstance(value, np.ndarray) or np.isfinite(value).all()
         for index in selection.kept:
@@ -81,6 +81,7 @@ def read_everything(root):
                 pass
     for index in range(len(split)):
         split.frame(index)
+    json.dumps(split.describe())
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -134,7 +135,7 @@ def test_deep_nesting_and_huge_numbers():
 
 def table_of(path):
     tally = Tally()
-    table = image_table.read_images(path, tally)
+    table = interhand_files.read_images(path, tally)
     return vars(table), tally.counts, tally.examples
 
 
@@ -145,19 +146,21 @@ def test_whole_pieces_and_single_entries_give_the_same_table(chunk, data):
     for _ in range(data.draw(st.integers(0, 2))):
         spoil(content, data.draw)
 
-    def one_by_one(self, entries):
-        raise ValueError
+    add = interhand_files._Columns.add
+
+    def one_by_one(self, entries, tally):
+        for entry in entries:
+            add(self, [entry], tally)
 
     with tempfile.TemporaryDirectory() as name:
         path = pathlib.Path(name) / "data.json"
         path.write_bytes(json.dumps(content).encode("utf-8", "surrogatepass"))
         results = []
-        for slow in (False, True):
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(mock.patch.object(json_files, "_CHUNK", chunk))
-                if slow:
-                    for kind in (image_table._Images, image_table._Annotations):
-                        stack.enter_context(mock.patch.object(kind, "add_all", one_by_one))
+        for adder in (add, one_by_one):
+            with (
+                mock.patch.object(json_files, "_CHUNK", chunk),
+                mock.patch.object(interhand_files._Columns, "add", adder),
+            ):
                 try:
                     results.append(table_of(path))
                 except SourceError as error:

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline import check, crop, dataset, prepare, records
-from input_pipeline.intaghand import IntaghandSplit
-from input_pipeline.interhand import InterhandSplit
+from input_pipeline import check, crop, dataset, prepare
+from input_pipeline.image_files import decode_photo
+from input_pipeline.sources.intaghand import IntaghandSplit
+from input_pipeline.sources.interhand import InterhandSplit
 from input_pipeline.troubles import FrameTrouble, Trouble
 from mano_jax import save_npz
 from tests.input_pipeline.raw_data import toy_pair, write_raw
@@ -67,8 +68,7 @@ def both(tmp_path_factory):
 def prepared(source, output, mano, split="train"):
     arguments = ["--source", source, "--output", output, "--mano", mano, "--workers", 1]
     assert prepare.main([str(a) for a in arguments]) == 0
-    stored = dataset.open_split(output, split)
-    return [records.deserialize(data) for data in stored.read(range(len(stored)))]
+    return list(dataset.open_split(output, split))
 
 
 def test_both_layouts_give_the_same_hands(both, tmp_path):
@@ -88,11 +88,11 @@ def test_both_layouts_give_the_same_hands(both, tmp_path):
 def test_the_image_is_the_middle_and_the_margin_black(both, tmp_path):
     for i, record in enumerate(prepared(both / "processed", tmp_path, both)):
         assert record.file_name == f"{i}.jpg"
-        image = records.decode_jpeg(record.image).astype(int)
-        inside = slice(records.MARGIN, -records.MARGIN)
+        image = decode_photo(record.image).astype(int)
+        inside = slice(crop.MARGIN, -crop.MARGIN)
         source = cv2.imread(str(both / "processed/train/img" / record.file_name))[..., ::-1]
         assert np.abs(image[inside, inside] - source).mean() < 2
-        assert image[: records.MARGIN - 8].max() < 8 and image[:, : records.MARGIN - 8].max() < 8
+        assert image[: crop.MARGIN - 8].max() < 8 and image[:, : crop.MARGIN - 8].max() < 8
 
 
 def test_frames_sort_by_number(both):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from input_pipeline import crop
-from input_pipeline.camera_space import crop_points, hands_in_camera
-from input_pipeline.frames import HandFit
-from input_pipeline.interhand import InterhandSplit
+from input_pipeline.camera_space import hands_in_camera
+from input_pipeline.shards import plan_records
+from input_pipeline.sources.frames import HandFit
+from input_pipeline.sources.interhand import InterhandSplit
 from input_pipeline.troubles import SourceError, Trouble
 from tests.input_pipeline.raw_data import camera_view, toy_pair, write_raw
 
@@ -35,7 +36,6 @@ def test_frames_join_on_the_image_id(raw):
             frame.file_name == f"Capture3/0001_test/cam{frame.camera_name}/image{frame.frame}.jpg"
         )
         assert (frame.capture, frame.sequence) == ("3", "0001_test")
-    np.testing.assert_array_equal(split.frame(0).box, [10, 20, 200, 150])
     assert split.frame(0).size == (334, 512) and split.frame(1).size == (512, 334)
 
 
@@ -99,16 +99,18 @@ def test_what_each_configuration_keeps(raw):
     assert not any(kept[c].dropped for c in kept)
 
 
-def test_crop_points_of_a_missing_hand_are_its_joints(raw):
+def test_joints_stand_in_for_a_hand_without_mesh_in_the_crop(raw, monkeypatch):
     root, _ = raw
-    frame = InterhandSplit(root, "train").frame(0)
+    split = InterhandSplit(root, "train")
+    frame = split.frame(0)
     half = type(frame)(**{**vars(frame), "fits": (frame.fits[0], None)})
-    hands = hands_in_camera([half], toy_pair())
-    assert crop_points(half, hands.vertices_xyz[0], (True, False)).shape == (778, 3)
-    points = crop_points(half, hands.vertices_xyz[0], (True, True))
-    assert points.shape == (778 + 21, 3)
-    np.testing.assert_array_equal(points[778:], frame.joints_xyz[1])
-    crop.square_around(crop.project(frame.camera.intrinsics, points))
+    monkeypatch.setattr(split, "frame", lambda index: half)
+    (record,), _ = plan_records(split, [0], "all", toy_pair())
+    assert record.hand_valid.tolist() == [True, False] and not record.betas[1].any()
+    left = hands_in_camera([half], toy_pair()).vertices_xyz[0, 0]
+    points = np.concatenate([left, frame.joints_xyz[1]])
+    square = crop.square_around(crop.project(frame.camera.intrinsics, points))
+    np.testing.assert_allclose(record.source_square, square)
 
 
 def damage(kind):

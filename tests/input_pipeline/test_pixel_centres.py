@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import crop
-from input_pipeline.records import CROP_SIZE, MARGIN
+from input_pipeline.crop import CROP_SIZE, MARGIN
 from input_pipeline.synthetic import photograph, studio
 
 DISC_PX = 8.0
@@ -72,7 +72,7 @@ def test_photograph_and_crop_show_the_disc_at_its_label(seed):
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_augmented_image_shows_the_disc_at_its_label(flip):
-    from input_pipeline import augment, pixels
+    from input_pipeline import augment
 
     for seed in SEEDS:
         photo, centre, camera = scene(seed)
@@ -82,7 +82,7 @@ def test_the_augmented_image_shows_the_disc_at_its_label(flip):
         affine, motion, moved_camera = augment.geometry(
             50.0 * seed, 0.9 + 0.03 * seed, [4.5, -7.2], flip, intrinsics
         )
-        image = pixels.warp(window, affine).numpy()
+        image = augment.warp(window, affine).numpy()
         label = crop.project(moved_camera.numpy(), motion.numpy() @ centre)
         assert (label > 25).all() and (label < CROP_SIZE - 25).all()
         np.testing.assert_allclose(centroid(image, label), label, atol=0.15)

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 import mano_jax
-from input_pipeline.dataset_writer import write_dataset
 from mano_jax.unpickle import NUMPY_ONLY, restricted_load
-from tests.input_pipeline.examples import random_record
+from tests.input_pipeline.examples import random_record, write_dataset
 from tools import pipeline_speed as benchmark
 from tools import reference_loader
 

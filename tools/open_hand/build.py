@@ -25,6 +25,7 @@ import zipfile
 import numpy as np
 
 from mano_jax.constants import PARENTS, SIDES
+from mano_jax.load import write_npz
 from tools.open_hand.anatomy import joint_axes
 from tools.open_hand.contact import ContactCheck
 from tools.open_hand.correctives import pose_correctives
@@ -100,14 +101,7 @@ def save(path: str, hands: dict[str, dict[str, np.ndarray]]) -> None:
         for name, values in hands[side].items():
             kind = np.float32 if values.dtype.kind == "f" else np.uint32
             arrays[f"{side}/{name}"] = values.astype(kind)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+    write_npz(path, arrays)
 
 
 def main() -> int:

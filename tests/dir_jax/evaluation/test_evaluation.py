@@ -11,8 +11,9 @@ from dir_jax.evaluation import labels, protocols, samples, totals
 from dir_jax.evaluation import runner as evaluation
 from dir_jax.evaluation.interpenetration import intersection_volume_cm3
 from dir_jax.models.types import Stage
-from input_pipeline import dataset_writer, records
+from input_pipeline import crop, records
 from tests.golden.toy_mano import toy_mano
+from tests.input_pipeline.examples import write_dataset
 
 CONTRACT = ["mrrpe_mm", "auc_0_50", "samples"] + [
     f"{name}{side}_{unit}"
@@ -166,7 +167,7 @@ def test_nearest_distance(toy_pair):
 def prepared(folder, count):
     rng = np.random.default_rng(5)
     picture = records.encode_jpeg(
-        rng.integers(0, 255, (records.STORED_SIZE, records.STORED_SIZE, 3), np.uint8)
+        rng.integers(0, 255, (crop.STORED_SIZE, crop.STORED_SIZE, 3), np.uint8)
     )
     found = []
     for number in range(count):
@@ -191,7 +192,7 @@ def prepared(folder, count):
                 file_name=f"{number}.jpg",
             )
         )
-    dataset_writer.write_dataset(folder, {"train": found})
+    write_dataset(folder, {"train": found})
     return found
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dir_jax.evaluation.examples import chosen_samples, read_examples
-from input_pipeline import records
+from input_pipeline.crop import CROP_SIZE
 from tests.dir_jax.evaluation.test_evaluation import prepared
 
 
@@ -29,5 +29,5 @@ def test_examples_are_what_the_pipeline_gives(tmp_path):
         tolerance = 3 if name == "image" else 1e-6
         wanted = expected[name][[3, 1]].astype(float)
         np.testing.assert_allclose(value.astype(float), wanted, atol=tolerance, err_msg=name)
-    assert batch["image"].shape[1:] == (records.CROP_SIZE, records.CROP_SIZE, 3)
+    assert batch["image"].shape[1:] == (CROP_SIZE, CROP_SIZE, 3)
     np.testing.assert_array_equal(batch["betas"][0], rows[3].betas)

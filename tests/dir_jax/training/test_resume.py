@@ -16,8 +16,7 @@ from dir_jax.training.record import Record
 from dir_jax.weights.checkpoints import CheckpointError, best_step, load_variables
 from input_pipeline.batches import RecordError, TrainBatches
 from input_pipeline.commands import FAILED, status_of
-from input_pipeline.dataset_writer import write_dataset
-from tests.input_pipeline.examples import random_record
+from tests.input_pipeline.examples import random_record, write_dataset
 
 STEPS = 6
 

@@ -23,40 +23,31 @@ from __future__ import annotations
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
-from input_pipeline.annotations import BAD_ENTRY, within
 from input_pipeline.crop import square_around_box
-from input_pipeline.frames import Camera, Frame, Selection, wanted_hands
 from input_pipeline.json_files import iterate_arrays
+from input_pipeline.sources.frames import (
+    BAD_ENTRY,
+    LARGEST_INTEGER,
+    Camera,
+    Frame,
+    Selection,
+    wanted_hands,
+    within,
+)
 from input_pipeline.troubles import Tally, Trouble
 from mano_jax.constants import JOINTS
 
-SPLITS = ("test",)
 ANNOTATIONS = "annotations.json"
 # Stands in where no calibration is known; predictions are relative and do not depend on it.
 _NOMINAL_FOCAL = 1500.0
 
 
-def is_folder(source: str | os.PathLike) -> bool:
-    """Whether a folder has this layout."""
-    return (pathlib.Path(source) / ANNOTATIONS).is_file()
-
-
-def splits_present(source: str | os.PathLike) -> list[str]:
-    """Always the one split, test."""
-    return list(SPLITS) if is_folder(source) else []
-
-
 class FolderSplit:
-    """The photographs of one folder.
-
-    Attributes:
-      images_folder: folder that file names are relative to.
-      tally: entries that could not be used.
-      missing: always empty; there are no further annotation files.
-    """
+    """The photographs of one folder: a `frames.Reader`."""
 
     def __init__(self, source: str | os.PathLike, split: str = "test"):
         """Reads annotations.json.
@@ -64,18 +55,22 @@ class FolderSplit:
         Raises:
           SourceError: when it is damaged.
         """
-        self.source, self.split = pathlib.Path(source), split
-        self.images_folder = self.source / "images"
+        self.images_folder = pathlib.Path(source) / "images"
         self.tally = Tally()
         self.missing: dict[str, str] = {}
         self._frames: list[Frame] = []
-        for key, entry in iterate_arrays(self.source / ANNOTATIONS):
+        for key, entry in iterate_arrays(pathlib.Path(source) / ANNOTATIONS):
             if key != "images":
                 continue
             try:
-                self._frames.append(_frame(str(self.images_folder), entry, len(self._frames)))
+                self._frames.append(_frame(entry, len(self._frames)))
             except BAD_ENTRY:
                 self.tally.add(Trouble.MALFORMED_IMAGE_ENTRY, repr(entry)[:80])
+
+    @staticmethod
+    def splits(source: pathlib.Path) -> list[str] | None:
+        """Always the one split, test; None without annotations.json."""
+        return ["test"] if (source / ANNOTATIONS).is_file() else None
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -90,47 +85,38 @@ class FolderSplit:
 
     def select(self, config: str, fit_missing: bool = False) -> Selection:
         """Keeps the photographs with the kind of hands the configuration takes."""
-        chosen = Selection()
-        for index, frame in enumerate(self._frames):
-            if wanted_hands(frame.hand_type, config) is None:
-                chosen.other_type += 1
-            else:
-                chosen.kept.append(index)
-        return chosen
+        taken = [wanted_hands(frame.hand_type, config) is not None for frame in self._frames]
+        return Selection(kept=np.flatnonzero(taken).tolist(), other_type=taken.count(False))
+
+    def describe(self) -> dict[str, Any]:
+        """For `check`."""
+        types = [frame.hand_type for frame in self._frames]
+        return {"hand_types": {name: types.count(name) for name in dict.fromkeys(types)}}
 
 
-def _frame(folder: str, entry: dict, number: int) -> Frame:
+def _frame(entry: dict, number: int) -> Frame:
     name, hand_type = entry["file_name"], entry.get("hand_type", "interacting")
     if not isinstance(name, str) or hand_type not in ("interacting", "left", "right"):
         raise ValueError("file_name or hand_type")
-    box = np.array(entry["box"], np.float64).reshape(4)
-    square = square_around_box(box)
+    square = square_around_box(np.array(entry["box"], np.float64).reshape(4))
     intrinsics = entry.get("camera")
     if intrinsics is None:
         x, y = square[:2]
         intrinsics = [[_NOMINAL_FOCAL, 0, x], [0, _NOMINAL_FOCAL, y], [0, 0, 1]]
     intrinsics = np.array(intrinsics, np.float64).reshape(3, 3)
-    if not within(intrinsics) or not within(square):
-        raise ValueError("camera or box")
     joints, valid = _joints(entry.get("joints_xyz") or (None, None))
     frame_number = int(entry.get("frame", number))
-    if abs(frame_number) >= 1 << 62:
-        raise ValueError("frame")
+    if not within(square) or abs(frame_number) >= LARGEST_INTEGER:
+        raise ValueError("box or frame")
     return Frame(
-        folder=folder,
         file_name=name,
-        size=(0, 0),
         hand_type=hand_type,
-        capture="",
-        sequence=str(entry.get("sequence", "")),
-        camera_name="",
-        frame=frame_number,
-        box=box,
         camera=Camera(np.eye(3), np.zeros(3), intrinsics),
-        fits=(None, None),
+        sequence=str(entry.get("sequence", "")),
+        frame=frame_number,
+        square=square,
         joints_xyz=joints,
         joint_valid=valid,
-        square=square,
     )
 
 
