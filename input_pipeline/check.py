@@ -140,18 +140,18 @@ def inspect_split(source, split: str, sample: int | None, workers: int, hands=No
     chosen = _choose(len(reader), kept, sample)
     tally = Tally()
     report |= _open_images(reader, split, chosen, np.isin(chosen, kept), workers, tally)
-    report["complete"] = len(chosen) == len(reader)
-    report["fits_compared"] = 0
-    if hands is not None:
-        report["fits_compared"] = _compare_fits(reader, np.intersect1d(chosen, kept), hands, tally)
+    both = np.intersect1d(chosen, kept)
+    compared = 0 if hands is None else _compare_fits(reader, both, hands, tally)
     seen = report["usable_looked_at"]
-    report["usable"] = round(len(kept) * (1 - report["bad_usable"] / seen)) if seen else 0
-    for name, troubles in (("annotation_troubles", reader.tally), ("image_troubles", tally)):
-        report[name] = {
-            reason: {"count": count, "examples": troubles.examples[reason]}
-            for reason, count in troubles.counts.most_common()
-        }
-    return {**report, "official": OFFICIAL.get(split, {})}
+    return {
+        **report,
+        "complete": len(chosen) == len(reader),
+        "fits_compared": compared,
+        "usable": round(len(kept) * (1 - report["bad_usable"] / seen)) if seen else 0,
+        "annotation_troubles": reader.tally.as_dict(),
+        "image_troubles": tally.as_dict(),
+        "official": OFFICIAL.get(split, {}),
+    }
 
 
 def _choose(count: int, kept: np.ndarray, sample: int | None) -> np.ndarray:
@@ -175,7 +175,7 @@ def _open_images(reader: Reader, split, chosen, usable, workers: int, tally: Tal
         except FrameTrouble as trouble:
             troubles.append(trouble.reason)
         try:
-            photo = read_photo(safe_path(reader.images_folder, reader.file_name(index)))
+            photo = read_photo(safe_path(reader.images_folder, reader.file_names[index]))
         except FrameTrouble as trouble:
             return [*troubles, trouble.reason]
         if is_black(photo):
@@ -190,7 +190,7 @@ def _open_images(reader: Reader, split, chosen, usable, workers: int, tally: Tal
     for index, is_usable, troubles in zip(chosen, usable, found, strict=True):
         bad += bool(is_usable) and not _HARMLESS.issuperset(troubles)
         for reason in troubles:
-            tally.add(reason, reader.file_name(index))
+            tally.add(reason, reader.file_names[index])
     return {"looked_at": len(chosen), "usable_looked_at": int(usable.sum()), "bad_usable": bad}
 
 
@@ -224,13 +224,20 @@ def _compare_fits(reader: Reader, chosen: np.ndarray, hands, tally: Tally) -> in
 
 
 def _obstacles(reports: dict[str, dict]) -> list[str]:
-    """What keeps training from starting: usable frames in train, and in val or test, are needed."""
+    """What keeps training from starting: it needs usable frames in train, and in val or test."""
     usable = {split: report.get("usable", 0) for split, report in reports.items()}
     reasons = []
     if not usable.get("train"):
         reasons.append(_why_none(reports, "train"))
     if not usable.get("val") and not usable.get("test"):
         reasons.append(_why_none(reports, "test" if "test" in usable else "val"))
+    for split, report in reports.items():
+        far = report.get("image_troubles", {}).get(Trouble.FIT_FAR_FROM_JOINTS, {"count": 0})
+        if 2 * far["count"] > report.get("fits_compared", 0):
+            reasons.append(
+                f"{split}: most hands lie far from their annotated joints: --mano must name the "
+                "models that the annotations were made for, left and right not swapped"
+            )
     return reasons
 
 

@@ -24,7 +24,6 @@ from input_pipeline.records import FIELDS, Record, deserialize
 NAME = "interhand26m"
 VERSION = "1.0.0"
 CONFIGS = ("interacting", "single", "all")
-SPLITS = ("train", "val", "test")
 
 
 class DatasetError(ValueError):

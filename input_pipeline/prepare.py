@@ -29,10 +29,10 @@ from tqdm import tqdm
 
 from input_pipeline import dataset
 from input_pipeline.commands import FAILED, STOPPED, command
-from input_pipeline.dataset import CONFIGS, SPLITS, shard_name
+from input_pipeline.dataset import CONFIGS, shard_name
 from input_pipeline.files import write_bytes, write_json
 from input_pipeline.sources import find_layout, open_split
-from input_pipeline.sources.frames import Reader
+from input_pipeline.sources.frames import SPLITS, Reader
 from input_pipeline.troubles import SourceError, Trouble, printable
 from input_pipeline.workers import available_cores, in_order
 from mano_jax.constants import SIDES

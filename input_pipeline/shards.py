@@ -99,7 +99,7 @@ def plan_records(
             frame = reader.frame(index)
             frames.append(frame if fits is None else fits.complete(frame, config))
         except FrameTrouble as trouble:
-            dropped.append((reader.file_name(index), trouble.reason))
+            dropped.append((reader.file_names[index], trouble.reason))
     solved = hands_in_camera(frames, hands) if frames else None
     for row, frame in enumerate(frames):
         try:

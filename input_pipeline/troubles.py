@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+from typing import Any
 
 
 class SourceError(ValueError):
@@ -88,3 +89,10 @@ class Tally:
         known = self.examples.setdefault(reason, [])
         if len(known) < 3:
             known.append(printable(example))
+
+    def as_dict(self) -> dict[Trouble, dict[str, Any]]:
+        """{"count": n, "examples": [...]} of every trouble, the most frequent first."""
+        return {
+            reason: {"count": count, "examples": self.examples[reason]}
+            for reason, count in self.counts.most_common()
+        }

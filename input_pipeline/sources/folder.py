@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import Any
 
 import numpy as np
 
@@ -34,11 +33,10 @@ from input_pipeline.sources.frames import (
     LARGEST_INTEGER,
     Camera,
     Frame,
-    Selection,
-    wanted_hands,
+    Reader,
     within,
 )
-from input_pipeline.troubles import Tally, Trouble
+from input_pipeline.troubles import Trouble
 from mano_jax.constants import JOINTS
 
 ANNOTATIONS = "annotations.json"
@@ -46,8 +44,8 @@ ANNOTATIONS = "annotations.json"
 _NOMINAL_FOCAL = 1500.0
 
 
-class FolderSplit:
-    """The photographs of one folder: a `frames.Reader`."""
+class FolderSplit(Reader):
+    """The photographs of one folder."""
 
     def __init__(self, source: str | os.PathLike, split: str = "test"):
         """Reads annotations.json.
@@ -55,9 +53,7 @@ class FolderSplit:
         Raises:
           SourceError: when it is damaged.
         """
-        self.images_folder = pathlib.Path(source) / "images"
-        self.tally = Tally()
-        self.missing: dict[str, str] = {}
+        super().__init__(pathlib.Path(source) / "images")
         self._frames: list[Frame] = []
         for key, entry in iterate_arrays(pathlib.Path(source) / ANNOTATIONS):
             if key != "images":
@@ -66,32 +62,17 @@ class FolderSplit:
                 self._frames.append(_frame(entry, len(self._frames)))
             except BAD_ENTRY:
                 self.tally.add(Trouble.MALFORMED_IMAGE_ENTRY, repr(entry)[:80])
+        self.file_names = [frame.file_name for frame in self._frames]
+        self.hand_types = [frame.hand_type for frame in self._frames]
 
     @staticmethod
     def splits(source: pathlib.Path) -> list[str] | None:
         """Always the one split, test; None without annotations.json."""
         return ["test"] if (source / ANNOTATIONS).is_file() else None
 
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def file_name(self, index: int) -> str:
-        """As annotated, relative to `images_folder`."""
-        return self._frames[index].file_name
-
     def frame(self, index: int) -> Frame:
         """One photograph with its square and joints."""
         return self._frames[index]
-
-    def select(self, config: str, fit_missing: bool = False) -> Selection:
-        """Keeps the photographs with the kind of hands the configuration takes."""
-        taken = [wanted_hands(frame.hand_type, config) is not None for frame in self._frames]
-        return Selection(kept=np.flatnonzero(taken).tolist(), other_type=taken.count(False))
-
-    def describe(self) -> dict[str, Any]:
-        """For `check`."""
-        types = [frame.hand_type for frame in self._frames]
-        return {"hand_types": {name: types.count(name) for name in dict.fromkeys(types)}}
 
 
 def _frame(entry: dict, number: int) -> Frame:

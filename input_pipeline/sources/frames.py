@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import pathlib
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,7 @@ BAD_ENTRY = (KeyError, TypeError, ValueError, OverflowError, IndexError, Attribu
 # overflow later.
 LIMIT = 1e6
 MANO_LIMIT = 1e3
+SPLITS = ("train", "val", "test")
 LARGEST_INTEGER = 1 << 62
 
 
@@ -134,7 +137,7 @@ def wanted_hands(hand_type: str, config: str) -> tuple[bool, bool] | None:
     return hand_type == "left", hand_type == "right"
 
 
-class Reader(Protocol):
+class Reader:
     """What every layout offers for one split: the interface of an entry of `sources.SOURCES`.
 
     `Reader(source, split)` reads the annotations and opens no photograph; it raises SourceError
@@ -142,27 +145,30 @@ class Reader(Protocol):
 
     Attributes:
       images_folder: folder that file names are relative to.
+      file_names: every frame's file name as annotated.
+      hand_types: every frame's annotated hand type, as in `Frame`.
       tally: troubles found while reading the annotations.
       missing: optional annotation files that are not there or not readable, with the reason.
     """
 
-    images_folder: pathlib.Path
-    tally: Tally
-    missing: dict[str, str]
+    def __init__(self, images_folder: pathlib.Path):
+        self.images_folder = images_folder
+        self.file_names: Sequence[str] = []
+        self.hand_types: Sequence[str] = []
+        self.tally = Tally()
+        self.missing: dict[str, str] = {}
 
     @staticmethod
     def splits(source: pathlib.Path) -> list[str] | None:
         """Splits that a folder of this layout has; None when it is of another layout."""
+        raise NotImplementedError
 
-    def __init__(self, source: pathlib.Path, split: str): ...
-
-    def __len__(self) -> int: ...
-
-    def file_name(self, index: int) -> str:
-        """A frame's file name as annotated, relative to `images_folder`."""
+    def __len__(self) -> int:
+        return len(self.file_names)
 
     def frame(self, index: int) -> Frame:
         """Everything annotated about one frame; FrameTrouble when it cannot be read."""
+        raise NotImplementedError
 
     def select(self, config: str, fit_missing: bool = False) -> Selection:
         """Frames kept and dropped, judged by their annotations alone.
@@ -171,6 +177,9 @@ class Reader(Protocol):
           config: "interacting", "single" or "all" (see `wanted_hands`).
           fit_missing: keep frames without MANO parameters too, if they have joints to fit.
         """
+        taken = [wanted_hands(hand_type, config) is not None for hand_type in self.hand_types]
+        return Selection(kept=np.flatnonzero(taken).tolist(), other_type=taken.count(False))
 
     def describe(self) -> dict[str, Any]:
-        """For `check`: annotation_files, hand_types, captures and missing_folders."""
+        """For `check`: hand_types, and where known annotation_files, captures, missing_folders."""
+        return {"hand_types": dict(collections.Counter(filter(None, self.hand_types)))}

@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from typing import Any
 
 import numpy as np
 
@@ -25,54 +24,37 @@ from input_pipeline.sources.frames import (
     BAD_ENTRY,
     LARGEST_INTEGER,
     MANO_LIMIT,
+    SPLITS,
     Camera,
     Frame,
     HandFit,
-    Selection,
+    Reader,
     within,
 )
-from input_pipeline.troubles import FrameTrouble, Tally, Trouble
+from input_pipeline.troubles import FrameTrouble, Trouble
 from mano_jax.constants import BETAS, POSE_COMPONENTS, SIDES
 from mano_jax.unpickle import NUMPY_ONLY, UnpickleError, restricted_load
 
-SPLITS = ("train", "val", "test")
 # An official frame's pickle has about 5 KB.
 _PICKLE_LIMIT = 1 << 20
 
 
-class IntaghandSplit:
-    """One split of the processed layout: a `frames.Reader`."""
+class IntaghandSplit(Reader):
+    """One split of the processed layout: interacting frames only, all with both hands."""
 
     def __init__(self, source: str | os.PathLike, split: str):
         """Lists the pickles; opens none."""
-        self.images_folder = pathlib.Path(source) / split / "img"
+        super().__init__(pathlib.Path(source) / split / "img")
         self._anno = pathlib.Path(source) / split / "anno"
-        self.tally = Tally()
-        self.missing: dict[str, str] = {}
         names = (re.fullmatch(r"(\d+)\.pkl", entry) for entry in os.listdir(self._anno))
         self._numbers = sorted(int(match[1]) for match in names if match)
+        self.file_names = [f"{number}.jpg" for number in self._numbers]
+        self.hand_types = ["interacting"] * len(self._numbers)
 
     @staticmethod
     def splits(source: pathlib.Path) -> list[str] | None:
         """Splits with a folder of pickles; None without any."""
         return [s for s in SPLITS if (source / s / "anno").is_dir()] or None
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def file_name(self, index: int) -> str:
-        """For example 12.jpg."""
-        return f"{self._numbers[index]}.jpg"
-
-    def select(self, config: str, fit_missing: bool = False) -> Selection:
-        """The processed form holds interacting frames only, all with both hands."""
-        if config == "single":
-            return Selection(other_type=len(self))
-        return Selection(kept=list(range(len(self))))
-
-    def describe(self) -> dict[str, Any]:
-        """For `check`: the pickles are opened with their images."""
-        return {"hand_types": {"interacting": len(self)}}
 
     def frame(self, index: int) -> Frame:
         """Everything annotated about one frame.
@@ -95,7 +77,7 @@ class IntaghandSplit:
         except BAD_ENTRY:
             number = LARGEST_INTEGER
         return Frame(
-            file_name=self.file_name(index),
+            file_name=self.file_names[index],
             hand_type="interacting",
             camera=_camera(content),
             fits=tuple(_fit(content, side) for side in SIDES),

@@ -15,12 +15,11 @@ import numpy as np
 
 from input_pipeline.image_files import safe_path
 from input_pipeline.sources import interhand_files as files
-from input_pipeline.sources.frames import Frame, HandFit, Selection, wanted_hands
+from input_pipeline.sources.frames import SPLITS, Frame, HandFit, Reader, Selection, wanted_hands
 from input_pipeline.sources.interhand_files import HAND_TYPES
-from input_pipeline.troubles import FrameTrouble, SourceError, Tally, Trouble
+from input_pipeline.troubles import FrameTrouble, SourceError, Trouble
 from mano_jax.constants import BETAS, JOINTS
 
-SPLITS = ("train", "val", "test")
 KINDS = ("data", "camera", "joint_3d", "MANO_NeuralAnnot")
 # Fewer joints of a hand leave too much to guess for a fit.
 MIN_JOINTS = 16
@@ -36,8 +35,8 @@ def annotation_path(source: str | os.PathLike, split: str, kind: str) -> pathlib
     return pathlib.Path(source) / "annotations" / split / f"InterHand2.6M_{split}_{kind}.json"
 
 
-class InterhandSplit:
-    """One split of the official layout: a `frames.Reader`; `images` is its `ImageTable`."""
+class InterhandSplit(Reader):
+    """One split of the official layout; `images` is its `ImageTable`."""
 
     def __init__(self, source: str | os.PathLike, split: str):
         """Reads the annotation files; no image is opened.
@@ -46,11 +45,11 @@ class InterhandSplit:
           SourceError: when data.json or camera.json is missing or damaged. A missing joint_3d or
             MANO file is noted in `missing` instead.
         """
-        self.images_folder = pathlib.Path(source) / "images" / split
-        self.tally = Tally()
-        self.missing: dict[str, str] = {}
+        super().__init__(pathlib.Path(source) / "images" / split)
         data, camera, joint_3d, mano = (annotation_path(source, split, kind) for kind in KINDS)
         self.images = table = files.read_images(data, self.tally)
+        self.file_names = table.file_name
+        self.hand_types = np.array(HAND_TYPES, object)[table.hand_type]
         cameras = files.read_cameras(camera, self.tally)
         self._cameras = [cameras.get(k) for k in zip(table.capture, table.camera, strict=True)]
         self._camera_known = np.array([camera is not None for camera in self._cameras], bool)
@@ -77,18 +76,8 @@ class InterhandSplit:
         folder = source / "annotations"
         return [s for s in SPLITS if (folder / s).is_dir()] if folder.is_dir() else None
 
-    def __len__(self) -> int:
-        return len(self.images.file_name)
-
-    def file_name(self, index: int) -> str:
-        """As annotated, relative to `images_folder`."""
-        return self.images.file_name[index]
-
     def select(self, config: str, fit_missing: bool = False) -> Selection:
-        """Splits the images into those a configuration keeps and those it drops, with reasons.
-
-        Only annotations are looked at; image files and geometry are judged while preparing.
-        """
+        """As `Reader.select`, for all images at once."""
         wanted = [wanted_hands(hand_type, config) for hand_type in HAND_TYPES]
         taken = np.array([hands is not None for hands in wanted])
         wanted = np.array([hands or (False, False) for hands in wanted])
@@ -109,9 +98,9 @@ class InterhandSplit:
         chosen = Selection(kept=rows[~dropped].tolist())
         chosen.other_type = int(table.annotated.sum()) - len(rows)
         for index, reason in zip(rows[dropped].tolist(), reasons[dropped], strict=True):
-            chosen.dropped.append((table.file_name[index], reason))
+            chosen.dropped.append((self.file_names[index], Trouble(reason)))
         for index in np.flatnonzero(~table.annotated):
-            chosen.dropped.append((table.file_name[index], Trouble.NO_ANNOTATION))
+            chosen.dropped.append((self.file_names[index], Trouble.NO_ANNOTATION))
         return chosen
 
     def _known_joints(self, rows) -> np.ndarray:
@@ -128,7 +117,7 @@ class InterhandSplit:
             joints = np.where(valid[..., None], world @ camera.rotation.T + camera.translation, 0)
         return Frame(
             file_name=table.file_name[index],
-            hand_type=HAND_TYPES[table.hand_type[index]],
+            hand_type=self.hand_types[index],
             camera=camera,
             fits=self._fits(self._mano_row[index]),
             capture=table.capture[index],
@@ -161,11 +150,10 @@ class InterhandSplit:
             )
             absent = annotated[~known]
             if len(absent) and not told:
-                self.tally.add(reason, self.file_name(int(absent[0])), len(absent))
-        kinds, counts = np.unique(table.hand_type[table.annotated], return_counts=True)
+                self.tally.add(reason, self.file_names[absent[0]], len(absent))
         return {
+            **super().describe(),
             "annotation_files": {kind: self.missing.get(kind, "ok") for kind in KINDS},
-            "hand_types": {HAND_TYPES[k]: int(n) for k, n in zip(kinds, counts, strict=True)},
             "captures": sorted(set(table.capture), key=lambda name: (len(name), name)),
             "missing_folders": self._missing_folders(),
         }

@@ -1,5 +1,6 @@
 """check: what it reports, what it calls usable, and that it touches nothing."""
 
+import dataclasses
 import json
 import os
 
@@ -156,6 +157,10 @@ def test_fits_far_from_the_joints_are_found(tmp_path):
     (far,) = report["image_troubles"].items()
     assert far[0] == "mano_far_from_joints" and far[1]["count"] == 1
     assert "image1003.jpg left" in far[1]["examples"][0]
+    swapped = dataclasses.replace(pair, left=pair.right, right=pair.left)
+    report = inspect_split(tmp_path / "raw", "train", None, 1, swapped)
+    assert report["image_troubles"]["mano_far_from_joints"]["count"] == 6
+    assert "swapped" in check._obstacles({"train": report, "test": report})[0]
     save_npz(pair, tmp_path)
     assert run(tmp_path / "raw", "--mano", tmp_path) == 1  # no split to measure with
     assert run(tmp_path / "raw", "--mano", tmp_path / "nothing") == 2

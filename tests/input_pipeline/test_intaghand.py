@@ -97,7 +97,7 @@ def test_the_image_is_the_middle_and_the_margin_black(both, tmp_path):
 
 def test_frames_sort_by_number(both):
     split = IntaghandSplit(both / "processed", "train")
-    assert [split.file_name(i) for i in (0, 1, 2, 10)] == ["0.jpg", "1.jpg", "2.jpg", "10.jpg"]
+    assert [split.file_names[i] for i in (0, 1, 2, 10)] == ["0.jpg", "1.jpg", "2.jpg", "10.jpg"]
     assert len(split.select("all").kept) == 12
     assert split.select("single").other_type == 12
 
