@@ -35,17 +35,12 @@ from input_pipeline.sources import find_layout, open_split
 from input_pipeline.sources.frames import SPLITS, Reader
 from input_pipeline.troubles import SourceError, Trouble, printable
 from input_pipeline.workers import available_cores, in_order
-from mano_jax.constants import SIDES
 
 # The hand models and what poses them are imported in functions: --help and bad input are quick.
 
 # Shards of about this many frames, but never more than _MAX_SHARDS of them a split.
 _SHARD_SIZE = 256
 _MAX_SHARDS = 256
-_HAND_ARRAYS = (
-    *("v_template", "shapedirs", "posedirs", "J_regressor", "lbs_weights"),
-    *("hands_components", "hands_mean", "faces"),
-)
 
 
 @command
@@ -218,7 +213,6 @@ class State:
 
     Attributes:
       folder: the version folder.
-      hands: what is known of the hands used, as in prepare.json.
       lengths: records per shard of every finished split.
     """
 
@@ -239,11 +233,11 @@ class State:
         self.lengths: dict[str, list[int]] = {}
         with contextlib.suppress(dataset.DatasetError):
             self.lengths = dataset.read_lengths(folder)
-        self.hands = describe_hands(hands)
+        described = _describe(hands)
         try:
             before = json.loads((folder / "prepare.json").read_text())
             name, digest = before["hands"]["name"], before["hands"]["sha256"]
-            same = (before["format"], digest) == (FORMAT, self.hands["sha256"])
+            same = (before["format"], digest) == (FORMAT, described["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
             same, name = not self.lengths, "unknown hands"
         if not (same or overwrite):
@@ -253,7 +247,7 @@ class State:
             )
         if not same:
             self._withdraw(*self.lengths)
-        write_json(folder / "prepare.json", {"format": FORMAT, "hands": self.hands})
+        write_json(folder / "prepare.json", {"format": FORMAT, "hands": described})
 
     def note_path(self, split: str, name: str) -> pathlib.Path:
         """A file of notes about a split."""
@@ -305,12 +299,13 @@ class State:
         dataset.write_metadata(self.folder, self.lengths)
 
 
-def describe_hands(hands) -> dict[str, str]:
-    """Name, licence and a digest of a hand pair, to compare what data and training use."""
+def _describe(hands) -> dict[str, str]:
+    """Name, licence and a digest of a hand pair, as in prepare.json."""
+    import jax
+
     digest = hashlib.sha256()
-    for side in SIDES:
-        for name in _HAND_ARRAYS:
-            digest.update(np.ascontiguousarray(getattr(hands[side], name), np.float64).tobytes())
+    for array in jax.tree.leaves((hands.left, hands.right)):
+        digest.update(np.ascontiguousarray(array, np.float64).tobytes())
     return {"name": hands.name, "licence": hands.licence, "sha256": digest.hexdigest()}
 
 
