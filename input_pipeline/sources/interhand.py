@@ -36,7 +36,7 @@ def annotation_path(source: str | os.PathLike, split: str, kind: str) -> pathlib
 
 
 class InterhandSplit(Reader):
-    """One split of the official layout; `images` is its `ImageTable`."""
+    """One split of the official layout; `images` is the table of `read_images`."""
 
     def __init__(self, source: str | os.PathLike, split: str):
         """Reads the annotation files; no image is opened.
@@ -48,16 +48,18 @@ class InterhandSplit(Reader):
         super().__init__(pathlib.Path(source) / "images" / split)
         data, camera, joint_3d, mano = (annotation_path(source, split, kind) for kind in KINDS)
         self.images = table = files.read_images(data, self.tally)
-        self.file_names = table.file_name
-        self.hand_types = np.array(HAND_TYPES, object)[table.hand_type]
+        self.file_names = table["file_name"]
+        self.hand_types = np.array(HAND_TYPES, object)[table["hand_type"]]
         cameras = files.read_cameras(camera, self.tally)
-        self._cameras = [cameras.get(k) for k in zip(table.capture, table.camera, strict=True)]
+        self._cameras = [
+            cameras.get(k) for k in zip(table["capture"], table["camera"], strict=True)
+        ]
         self._camera_known = np.array([camera is not None for camera in self._cameras], bool)
         joints = self._optional("joint_3d", files.read_joints, joint_3d)
         self._joints_mm, self._joints_valid = joints.columns
         hands = self._optional("MANO_NeuralAnnot", files.read_mano, mano)
         self._mano, self._mano_trouble = hands.columns
-        keys = list(zip(table.capture, table.frame.tolist(), strict=True))
+        keys = list(zip(table["capture"], table["frame"].tolist(), strict=True))
         self._joint_row, self._mano_row = (
             np.array([found.row.get(key, -1) for key in keys], np.int64)
             for found in (joints, hands)
@@ -82,8 +84,8 @@ class InterhandSplit(Reader):
         taken = np.array([hands is not None for hands in wanted])
         wanted = np.array([hands or (False, False) for hands in wanted])
         table = self.images
-        rows = np.flatnonzero(table.annotated & taken[table.hand_type])
-        wanted = wanted[table.hand_type[rows]]
+        rows = np.flatnonzero(table["annotated"] & taken[table["hand_type"]])
+        wanted = wanted[table["hand_type"][rows]]
         troubles = self._mano_trouble[self._mano_row[rows]]
         unusable = wanted & np.not_equal(troubles, None).astype(bool)
         if fit_missing:
@@ -93,19 +95,19 @@ class InterhandSplit(Reader):
         bad = ~(wanted & ~unusable).any(1) if config == "all" else unusable.any(1)
         reasons = np.where(bad, troubles[np.arange(len(rows)), unusable.argmax(1)], None)
         reasons = np.where(self._camera_known[rows], reasons, Trouble.CAMERA_MISSING)
-        reasons = np.where(table.hand_type_valid[rows], reasons, Trouble.HAND_TYPE_NOT_VALID)
+        reasons = np.where(table["hand_type_valid"][rows], reasons, Trouble.HAND_TYPE_NOT_VALID)
         dropped = np.not_equal(reasons, None).astype(bool)
         chosen = Selection(kept=rows[~dropped].tolist())
-        chosen.other_type = int(table.annotated.sum()) - len(rows)
+        chosen.other_type = int(table["annotated"].sum()) - len(rows)
         for index, reason in zip(rows[dropped].tolist(), reasons[dropped], strict=True):
             chosen.dropped.append((self.file_names[index], Trouble(reason)))
-        for index in np.flatnonzero(~table.annotated):
+        for index in np.flatnonzero(~table["annotated"]):
             chosen.dropped.append((self.file_names[index], Trouble.NO_ANNOTATION))
         return chosen
 
     def _known_joints(self, rows) -> np.ndarray:
         """(..., 42) which joints of images are annotated, in both files that say so."""
-        return self._joints_valid[self._joint_row[rows]] & self.images.joint_valid[rows]
+        return self._joints_valid[self._joint_row[rows]] & self.images["joint_valid"][rows]
 
     def frame(self, index: int) -> Frame:
         """Everything annotated about one image, 0 .. len - 1; no file is opened."""
@@ -116,15 +118,13 @@ class InterhandSplit(Reader):
             valid = self._known_joints(index)[OFFICIAL_ORDER]
             joints = np.where(valid[..., None], world @ camera.rotation.T + camera.translation, 0)
         return Frame(
-            file_name=table.file_name[index],
+            **{name: table[name][index] for name in ("file_name", "capture", "sequence")},
             hand_type=self.hand_types[index],
             camera=camera,
             fits=self._fits(self._mano_row[index]),
-            capture=table.capture[index],
-            sequence=table.sequence[index],
-            camera_name=table.camera[index],
-            frame=int(table.frame[index]),
-            size=(int(table.width[index]), int(table.height[index])),
+            camera_name=table["camera"][index],
+            frame=int(table["frame"][index]),
+            size=(int(table["width"][index]), int(table["height"][index])),
             joints_xyz=joints,
             joint_valid=valid,
         )
@@ -140,7 +140,7 @@ class InterhandSplit(Reader):
     def describe(self) -> dict[str, Any]:
         """What the annotations name, for `check`; adds troubles seen only in several files."""
         table = self.images
-        annotated = np.flatnonzero(table.annotated)
+        annotated = np.flatnonzero(table["annotated"])
         for reason, known in (
             (Trouble.JOINTS_MISSING, self._joint_row[annotated] >= 0),
             (Trouble.CAMERA_MISSING, self._camera_known[annotated]),
@@ -154,13 +154,15 @@ class InterhandSplit(Reader):
         return {
             **super().describe(),
             "annotation_files": {kind: self.missing.get(kind, "ok") for kind in KINDS},
-            "captures": sorted(set(table.capture), key=lambda name: (len(name), name)),
+            "captures": sorted(set(table["capture"]), key=lambda name: (len(name), name)),
             "missing_folders": self._missing_folders(),
         }
 
     def _missing_folders(self) -> list[str]:
         """Captures, and sequences of others, that a half unpacked archive lacks as a whole."""
-        folders = {name.rsplit("/", 2)[0] for name in self.images.file_name if name.count("/") > 1}
+        folders = {
+            name.rsplit("/", 2)[0] for name in self.images["file_name"] if name.count("/") > 1
+        }
         missing: list[str] = []
         for name in sorted({name.split("/", 1)[0] for name in folders}) + sorted(folders):
             try:

@@ -34,33 +34,7 @@ ANNOTATED_JOINTS = 2 * JOINTS
 MANO_NUMBERS = 48 + BETAS + 3
 
 
-@dataclasses.dataclass(eq=False)
-class ImageTable:
-    """data.json: images[] joined with annotations[] (N images in file order).
-
-    Attributes:
-      width, height, frame: (N,) int64.
-      file_name, capture, sequence, camera: N texts each.
-      annotated: (N,) whether an annotation names the image.
-      hand_type: (N,) int8 index into `HAND_TYPES`.
-      hand_type_valid: (N,) bool.
-      joint_valid: (N, 42) bool, official joint order.
-    """
-
-    width: np.ndarray
-    height: np.ndarray
-    frame: np.ndarray
-    file_name: list[str]
-    capture: list[str]
-    sequence: list[str]
-    camera: list[str]
-    annotated: np.ndarray
-    hand_type: np.ndarray
-    hand_type_valid: np.ndarray
-    joint_valid: np.ndarray
-
-
-def read_images(path: pathlib.Path, tally: Tally) -> ImageTable:
+def read_images(path: pathlib.Path, tally: Tally) -> dict[str, np.ndarray]:
     """Reads data.json, a piece at a time, and joins images and annotations on image_id.
 
     A training split has 1.4 million images and the file a gigabyte, so columns are arrays and
@@ -69,6 +43,12 @@ def read_images(path: pathlib.Path, tally: Tally) -> ImageTable:
     Args:
       path: InterHand2.6M_<split>_data.json.
       tally: receives the troubles.
+
+    Returns:
+      Columns of N images in file order: width, height, frame (N,) int64; file_name, capture,
+      sequence, camera (N,) texts; annotated (N,) whether an annotation names the image; hand_type
+      (N,) int8 index into `HAND_TYPES`; hand_type_valid (N,); joint_valid (N, 42) bool, official
+      joint order.
 
     Raises:
       SourceError: when the file is missing or damaged.
@@ -87,18 +67,18 @@ def read_images(path: pathlib.Path, tally: Tally) -> ImageTable:
     finally:
         if collecting:
             gc.enable()
-    image_id, width, height, frame, *texts = images.joined()
-    named, *joined = annotations.joined()
-    rows = _join(image_id, named, tally)
-    joined = [np.concatenate([c, np.zeros_like(c, shape=(1, *c.shape[1:]))])[rows] for c in joined]
-    texts = [column.tolist() for column in texts]
-    return ImageTable(width, height, frame, *texts, rows >= 0, *joined)
+    table, annotated = images.joined(), annotations.joined()
+    rows = _join(table.pop("image_id"), annotated.pop("image_id"), tally)
+    for name, column in annotated.items():
+        nothing = np.zeros_like(column, shape=(1, *column.shape[1:]))
+        table[name] = np.concatenate([column, nothing])[rows]
+    return {**table, "annotated": rows >= 0}
 
 
 class _Columns:
     """Arrays of what a file's entries hold, collected a piece of neighbouring entries at a time."""
 
-    def __init__(self, convert: Callable[[list], list[np.ndarray]], malformed: Trouble):
+    def __init__(self, convert: Callable[[list], dict[str, np.ndarray]], malformed: Trouble):
         self._convert, self._malformed = convert, malformed
         self._pieces = [convert([])]
 
@@ -113,9 +93,9 @@ class _Columns:
                 for entry in entries:
                     self.add([entry], tally)
 
-    def joined(self) -> list[np.ndarray]:
+    def joined(self) -> dict[str, np.ndarray]:
         """The columns of all entries."""
-        return [np.concatenate(parts) for parts in zip(*self._pieces, strict=True)]
+        return {name: np.concatenate([p[name] for p in self._pieces]) for name in self._pieces[0]}
 
 
 def _integers(entries: list, name: str) -> np.ndarray:
@@ -125,28 +105,35 @@ def _integers(entries: list, name: str) -> np.ndarray:
     return column
 
 
-def _image_columns(entries: list) -> list[np.ndarray]:
-    numbers = [_integers(entries, name) for name in ("id", "width", "height", "frame_idx")]
-    texts = [[entry["file_name"] for entry in entries]]
-    if not set(map(type, texts[0])) <= {str}:
+def _image_columns(entries: list) -> dict[str, np.ndarray]:
+    names = [entry["file_name"] for entry in entries]
+    if not set(map(type, names)) <= {str}:
         raise TypeError("file_name is no text")
-    for name in ("capture", "seq_name", "camera"):
-        texts.append([sys.intern(str(entry[name])) for entry in entries])
-    return [*numbers, *(np.array(column, object) for column in texts)]
+    numbers = {"image_id": "id", "width": "width", "height": "height", "frame": "frame_idx"}
+    labels = {"capture": "capture", "sequence": "seq_name", "camera": "camera"}
+    return {
+        "file_name": np.array(names, object),
+        **{ours: _integers(entries, name) for ours, name in numbers.items()},
+        **{
+            ours: np.array([sys.intern(str(entry[name])) for entry in entries], object)
+            for ours, name in labels.items()
+        },
+    }
 
 
-def _annotation_columns(entries: list) -> list[np.ndarray]:
+def _annotation_columns(entries: list) -> dict[str, np.ndarray]:
     flags = [entry["joint_valid"] for entry in entries]
     flat = list(itertools.chain.from_iterable(flags))
     if not (set(map(len, flags)) <= {ANNOTATED_JOINTS} and set(map(len, flat)) <= {1}):
         raise ValueError("joint_valid of another size")
     flat = np.frombuffer(bytes(itertools.chain.from_iterable(flat)), np.uint8) > 0
-    return [
-        _integers(entries, "image_id"),
-        np.array([HAND_TYPES.index(entry["hand_type"]) for entry in entries], np.int8),
-        np.array([bool(entry["hand_type_valid"]) for entry in entries], bool),
-        flat.reshape(len(entries), ANNOTATED_JOINTS),
-    ]
+    types = [HAND_TYPES.index(entry["hand_type"]) for entry in entries]
+    return {
+        "image_id": _integers(entries, "image_id"),
+        "hand_type": np.array(types, np.int8),
+        "hand_type_valid": np.array([bool(entry["hand_type_valid"]) for entry in entries], bool),
+        "joint_valid": flat.reshape(len(entries), ANNOTATED_JOINTS),
+    }
 
 
 def _join(image_id: np.ndarray, named: np.ndarray, tally: Tally) -> np.ndarray:

@@ -136,7 +136,7 @@ def test_deep_nesting_and_huge_numbers():
 def table_of(path):
     tally = Tally()
     table = interhand_files.read_images(path, tally)
-    return vars(table), tally.counts, tally.examples
+    return table, tally.counts, tally.examples
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
