@@ -120,22 +120,6 @@ def test_starting_at_step_100_000_reads_what_starting_at_0_reads(data_dir, monke
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_no_example_twice_in_an_epoch_over_all_processes(data_dir, processes):
-    steps = COUNT  # as many epochs as a batch has examples
-    seen = np.concatenate(
-        [
-            [batch["index"] for batch in take(
-                data_dir, steps, augment=None, process_index=i, process_count=processes
-            )]
-            for i in range(processes)
-        ],
-        axis=1,
-    )  # fmt: skip
-    for epoch in seen.reshape(4, COUNT):
-        assert sorted(epoch) == list(range(COUNT))
-
-
-@pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_the_same_batches(data_dir, processes):
     whole = take(data_dir, 6)
     parts = [take(data_dir, 6, process_index=i, process_count=processes) for i in range(processes)]

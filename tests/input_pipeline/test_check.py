@@ -111,17 +111,12 @@ def test_missing_folders_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["data", "camera", "joint_3d", "MANO_NeuralAnnot"])
-@pytest.mark.parametrize("damage", ["missing", "cut"])
-def test_damaged_annotation_files_are_named(tmp_path, capsys, kind, damage):
+def test_damaged_annotation_files_are_named(tmp_path, capsys, kind):
     write_raw(tmp_path, frames=1)
     path = tmp_path / "annotations" / "train" / f"InterHand2.6M_train_{kind}.json"
-    if damage == "missing":
-        path.unlink()
-    else:
-        path.write_text(path.read_text()[:200])
+    path.write_text(path.read_text()[:200])
     assert run(tmp_path) == (0 if kind == "joint_3d" else 1)
-    said = capsys.readouterr().out
-    assert path.name in said and ("missing" if damage == "missing" else "damaged") in said
+    assert f"{path.name} is damaged" in capsys.readouterr().out
 
 
 def test_training_needs_something_to_measure_with(tmp_path, capsys):
@@ -134,14 +129,8 @@ def test_training_needs_something_to_measure_with(tmp_path, capsys):
     assert run(tmp_path / "raw") == 0
 
 
-@pytest.mark.parametrize("what", ["missing", "empty", "file"])
-def test_what_is_no_data_set_gives_one_line(tmp_path, capsys, what):
-    source = tmp_path / "raw"
-    if what == "file":
-        source.write_text("text")
-    elif what == "empty":
-        source.mkdir()
-    assert run(source) == 2
+def test_what_is_no_data_set_gives_one_line(tmp_path, capsys):
+    assert run(tmp_path / "raw") == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and len(error.splitlines()) == 1
 

@@ -113,59 +113,29 @@ def test_joints_stand_in_for_a_hand_without_mesh_in_the_crop(raw, monkeypatch):
     np.testing.assert_allclose(record.source_square, square)
 
 
-def damage(kind):
-    """How the annotation files are spoilt, and the trouble this must be called."""
+# How data.json's annotations and MANO_NeuralAnnot.json's frames are spoilt, the trouble this must
+# be called, and whether a good hand is left for "all".
+SPOILT = [
+    (Trouble.MANO_NOT_FINITE, True, lambda _, m: m["1000"]["left"].update(pose=[np.nan] * 48)),
+    (Trouble.MANO_HAND_NULL, True, lambda _, m: m["1000"].update(right=None)),
+    (Trouble.MANO_MALFORMED, True, lambda _, m: m["1000"]["left"].update(shape=[0.0] * 9)),
+    (Trouble.MANO_MISSING, False, lambda _, m: m.pop("1000")),
+    (Trouble.HAND_TYPE_NOT_VALID, False, lambda a, _: a[-1].update(hand_type_valid=0)),
+    (Trouble.NO_ANNOTATION, False, lambda a, _: a.pop()),
+]
 
+
+@pytest.mark.parametrize(("kind", "hand_left", "spoil"), SPOILT)
+def test_spoilt_annotations_drop_frames_by_name(tmp_path, kind, hand_left, spoil):
     def change(split, files):
-        frames, entry = files["MANO_NeuralAnnot"]["3"], files["data"]["images"][0]
-        if kind is Trouble.MANO_NOT_FINITE:
-            frames["1000"]["left"]["pose"][7] = float("nan")
-        elif kind is Trouble.MANO_HAND_NULL:
-            frames["1000"]["right"] = None
-        elif kind is Trouble.MANO_MISSING:
-            del frames["1000"]
-        elif kind is Trouble.MANO_MALFORMED:
-            frames["1000"]["left"]["shape"] = [0.0] * 9
-        elif kind is Trouble.CAMERA_MISSING:
-            for table in files["camera"]["3"].values():
-                del table[entry["camera"]]
-        elif kind is Trouble.HAND_TYPE_NOT_VALID:
-            files["data"]["annotations"][-1]["hand_type_valid"] = 0
-        elif kind is Trouble.NO_ANNOTATION:
-            files["data"]["annotations"].pop()
+        spoil(files["data"]["annotations"], files["MANO_NeuralAnnot"]["3"])
 
-    return change
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        Trouble.MANO_NOT_FINITE,
-        Trouble.MANO_HAND_NULL,
-        Trouble.MANO_MISSING,
-        Trouble.MANO_MALFORMED,
-        Trouble.CAMERA_MISSING,
-        Trouble.HAND_TYPE_NOT_VALID,
-        Trouble.NO_ANNOTATION,
-    ],
-)
-def test_spoilt_annotations_drop_frames_by_name(tmp_path, kind):
-    write_raw(tmp_path, splits=("train",), frames=2, cameras=1, change=damage(kind))
+    write_raw(tmp_path, splits=("train",), frames=2, cameras=1, change=change)
     split = InterhandSplit(tmp_path, "train")
     chosen = split.select("interacting")
-    if kind is Trouble.CAMERA_MISSING:  # the only camera
-        assert [reason for _, reason in chosen.dropped] == [kind] * 2
-    else:
-        assert [reason for _, reason in chosen.dropped] == [kind]
-        assert len(chosen.kept) == 1
-    frame = split.frame(0)  # a spoilt frame can still be looked at
-    assert frame.file_name.endswith("image1000.jpg")
-    # "all" makes do with one good hand.
-    one_hand_left = kind in (
-        Trouble.MANO_NOT_FINITE, Trouble.MANO_HAND_NULL, Trouble.MANO_MALFORMED
-    )  # fmt: skip
-    if one_hand_left:
-        assert len(split.select("all").kept) == 2
+    assert [reason for _, reason in chosen.dropped] == [kind] and len(chosen.kept) == 1
+    assert split.frame(0).file_name.endswith("image1000.jpg")  # can still be looked at
+    assert len(split.select("all").kept) == 1 + hand_left
 
 
 def test_ids_that_do_not_match_are_counted(tmp_path):
@@ -179,13 +149,14 @@ def test_ids_that_do_not_match_are_counted(tmp_path):
         annotations.append("text")
 
     write_raw(tmp_path, splits=("train",), change=change)
-    counts = InterhandSplit(tmp_path, "train").tally.counts
-    assert counts[Trouble.NO_IMAGE_ENTRY] == 1
-    assert counts[Trouble.NO_ANNOTATION] == 1
-    assert counts[Trouble.DUPLICATE_ANNOTATION] == 1
-    assert counts[Trouble.DUPLICATE_IMAGE_ID] == 1
-    assert counts[Trouble.MALFORMED_IMAGE_ENTRY] == 1
-    assert counts[Trouble.MALFORMED_ANNOTATION] == 2
+    assert InterhandSplit(tmp_path, "train").tally.counts == {
+        Trouble.NO_IMAGE_ENTRY: 1,
+        Trouble.NO_ANNOTATION: 1,
+        Trouble.DUPLICATE_ANNOTATION: 1,
+        Trouble.DUPLICATE_IMAGE_ID: 1,
+        Trouble.MALFORMED_IMAGE_ENTRY: 1,
+        Trouble.MALFORMED_ANNOTATION: 2,
+    }
 
 
 def test_the_obsolete_joint_file_is_recognised(tmp_path):
@@ -200,9 +171,9 @@ def test_the_obsolete_joint_file_is_recognised(tmp_path):
     assert len(split.select("interacting").kept) == 2  # MANO does not depend on it
 
 
-@pytest.mark.parametrize("kind", ["data", "camera"])
+@pytest.mark.parametrize("kind", ["data", "camera", "joint_3d", "MANO_NeuralAnnot"])
 @pytest.mark.parametrize("damage", ["missing", "cut", "list", "empty", "binary"])
-def test_a_damaged_required_file_is_named(tmp_path, kind, damage):
+def test_a_damaged_file_is_named(tmp_path, kind, damage):
     write_raw(tmp_path, splits=("train",), frames=2)
     path = tmp_path / "annotations" / "train" / f"InterHand2.6M_train_{kind}.json"
     text = path.read_bytes()
@@ -211,18 +182,13 @@ def test_a_damaged_required_file_is_named(tmp_path, kind, damage):
         path.unlink()
     else:
         path.write_bytes(spoilt[damage])
-    with pytest.raises(SourceError, match=path.name) as caught:
-        InterhandSplit(tmp_path, "train")
-    assert ("missing" if damage == "missing" else "damaged") in str(caught.value)
-
-
-@pytest.mark.parametrize("kind", ["joint_3d", "MANO_NeuralAnnot"])
-def test_a_damaged_optional_file_leaves_the_rest(tmp_path, kind):
-    write_raw(tmp_path, splits=("train",), frames=2)
-    path = tmp_path / "annotations" / "train" / f"InterHand2.6M_train_{kind}.json"
-    path.write_text(path.read_text()[:-100])
-    split = InterhandSplit(tmp_path, "train")
-    assert list(split.missing) == [kind] and "damaged" in split.missing[kind]
+    word = "missing" if damage == "missing" else "damaged"
+    if kind in ("data", "camera"):
+        with pytest.raises(SourceError, match=f"{path.name} is {word}"):
+            InterhandSplit(tmp_path, "train")
+        return
+    split = InterhandSplit(tmp_path, "train")  # the rest is read
+    assert list(split.missing) == [kind] and f"{path.name} is {word}" in split.missing[kind]
     assert split.frame(0).camera is not None
     if kind == "MANO_NeuralAnnot":
         assert {reason for _, reason in split.select("all").dropped} == {Trouble.MANO_MISSING}

@@ -54,19 +54,6 @@ def test_every_pixel_as_brute_force_says(seed):
     assert not rgb[~np.isfinite(depth)].any()
 
 
-def test_projection_of_a_small_triangle_lands_on_its_pixel():
-    centre = np.array([0.05, -0.03, 0.7])
-    corners = centre + np.array([[0, -2e-3, 0], [2e-3, 2e-3, 0], [-2e-3, 2e-3, 0]])
-    _, depth = render.render_meshes(
-        [(corners, np.array([[0, 1, 2]]), np.ones((3, 3)))], CAMERA, SIZE
-    )
-    rows, columns = np.nonzero(np.isfinite(depth))
-    seen = CAMERA @ centre
-    assert abs(columns.mean() + 0.5 - seen[0] / seen[2]) < 0.5
-    assert abs(rows.mean() + 0.5 - seen[1] / seen[2]) < 0.5
-    np.testing.assert_allclose(depth[rows, columns], 0.7, rtol=1e-6)
-
-
 def test_the_nearer_of_two_meshes_hides_the_other_in_either_order():
     def square(z):
         corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]) * 0.05
