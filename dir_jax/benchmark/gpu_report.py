@@ -128,7 +128,7 @@ def _hands(pair, mode: str) -> dict[str, Any]:
 def pipeline_rate(batch_size: int, batches: int = 10) -> float:
     """Training crops a second from the input pipeline, of hands synthesised for it."""
     from input_pipeline.augment import AugmentConfig
-    from input_pipeline.batches import train_batches
+    from input_pipeline.batches import TrainBatches
 
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         raw, data = (str(pathlib.Path(folder) / name) for name in ("raw", "data"))
@@ -141,7 +141,7 @@ def pipeline_rate(batch_size: int, batches: int = 10) -> float:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise ValueError((done.stderr.strip().splitlines() or [f"{module} failed"])[-1])
-        stream = train_batches(data, batch_size=batch_size, seed=0, augment=AugmentConfig())
+        stream = TrainBatches(data, batch_size=batch_size, seed=0, augment=AugmentConfig())
         stack.callback(stream.close)
         for _ in itertools.islice(stream, 3):
             pass
