@@ -64,31 +64,25 @@ def crop_affine(square: np.ndarray, size: int = CROP_SIZE, margin: int = 0) -> n
     """
     x, y, half_side = (float(value) for value in square)
     scale = size / 2 / half_side
-    return np.array(
-        [
-            [scale, 0, scale * (half_side - x) + margin],
-            [0, scale, scale * (half_side - y) + margin],
-        ]
-    )
+    shift = scale * (half_side - np.array([x, y])) + margin
+    return np.column_stack([scale * np.eye(2), shift])
 
 
-def crop_image(
-    image: np.ndarray, square: np.ndarray, size: int = CROP_SIZE, margin: int = 0
-) -> np.ndarray:
-    """The (size + 2 margin) square window of a photo; black where the photo ends."""
-    side = size + 2 * margin
-    return cv2.warpAffine(image, crop_affine(square, size, margin), (side, side))
+def crop_image(image: np.ndarray, square: np.ndarray, margin: int = 0) -> np.ndarray:
+    """The (256 + 2 margin) square window of a photo; black where the photo ends."""
+    side = CROP_SIZE + 2 * margin
+    return cv2.warpAffine(image, crop_affine(square, margin=margin), (side, side))
 
 
-def crop_points(points_px: np.ndarray, square: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
+def crop_points(points_px: np.ndarray, square: np.ndarray) -> np.ndarray:
     """Pixels (..., 2) of the photo as pixels of the crop."""
-    matrix = crop_affine(square, size)
+    matrix = crop_affine(square)
     return np.asarray(points_px) @ matrix[:, :2].T + matrix[:, 2]
 
 
-def crop_camera(camera: np.ndarray, square: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
+def crop_camera(camera: np.ndarray, square: np.ndarray) -> np.ndarray:
     """Intrinsics (3, 3) of the photo as intrinsics of the crop, pixels."""
-    return np.vstack([crop_affine(square, size), [0, 0, 1]]) @ np.asarray(camera, np.float64)
+    return np.vstack([crop_affine(square), [0, 0, 1]]) @ np.asarray(camera, np.float64)
 
 
 def project(camera: np.ndarray, points_xyz: np.ndarray) -> np.ndarray:

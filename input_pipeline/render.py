@@ -26,6 +26,9 @@ CULLING = {
     "back": cv2.RASTERIZE_CULLING_CW,
     "front": cv2.RASTERIZE_CULLING_CCW,
 }
+# `shade`: direction towards the light in camera axes, shares of even and of direct light.
+LIGHT = np.array([-0.4, -0.7, -1.0])
+AMBIENT, DIFFUSE = 0.4, 0.7
 
 
 def whole_number_centres(camera: np.ndarray) -> np.ndarray:
@@ -44,7 +47,6 @@ def render_meshes(
     supersample: int = 1,
     *,
     background: np.ndarray | None = None,
-    cull: str = "none",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws coloured meshes with hidden surfaces removed.
 
@@ -55,8 +57,6 @@ def render_meshes(
       size: (height, width) of the picture.
       supersample: each pixel averages this many squared samples (1: none).
       background: (h, w, 3) in 0..1 behind the meshes; black when None.
-      cull: "none" draws both windings; "back" leaves out triangles whose counter-clockwise side
-        (the outside of a closed mesh) looks away from the camera; "front" the opposite.
 
     Returns:
       (rgb (h, w, 3) float32 in 0..1, depth (h, w) float32: z in metres, of the nearest sample,
@@ -74,7 +74,7 @@ def render_meshes(
             raise ValueError(f"background has shape {canvas.shape}, wanted {(height, width, 3)}")
         canvas = canvas.repeat(supersample, axis=0).repeat(supersample, axis=1)
     fine_camera = np.diag([supersample, supersample, 1.0]) @ np.asarray(camera, np.float64)
-    rgb, depth = rasterise(meshes, fine_camera, fine, background=canvas, cull=cull)
+    rgb, depth = rasterise(meshes, fine_camera, fine, background=canvas)
     if supersample > 1:
         rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
         depth = depth.reshape(height, supersample, width, supersample).min(axis=(1, 3))
@@ -97,7 +97,8 @@ def rasterise(
       camera: (3, 3) intrinsics in pixels.
       size: (height, width).
       background: (h, w, C) where nothing is drawn; zero when None.
-      cull: see `render_meshes`.
+      cull: "none" draws both windings; "back" leaves out triangles whose counter-clockwise side
+        (the outside of a closed mesh) looks away from the camera; "front" the opposite.
 
     Returns:
       (values (h, w, C) float32, depth (h, w) float32 metres, infinite where empty).
@@ -154,13 +155,7 @@ def vertex_normals(vertices_xyz: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def shade(
-    vertices_xyz: np.ndarray,
-    faces: np.ndarray,
-    base_colour: np.ndarray | Sequence[float],
-    *,
-    light: Sequence[float] = (-0.4, -0.7, -1.0),
-    ambient: float = 0.4,
-    diffuse: float = 0.7,
+    vertices_xyz: np.ndarray, faces: np.ndarray, base_colour: np.ndarray | Sequence[float]
 ) -> np.ndarray:
     """Colours of a matt surface under one distant light and even light from all around.
 
@@ -168,17 +163,13 @@ def shade(
       vertices_xyz: (V, 3), camera axes.
       faces: (F, 3), outside counter-clockwise.
       base_colour: (3,) or (V, 3) RGB in 0..1.
-      light: direction from the surface towards the light; camera axes, any length.
-      ambient: share of the base colour that shows everywhere.
-      diffuse: share added where the surface faces the light (Lambert's law).
 
     Returns:
       (V, 3) RGB float32 in 0..1, for `render_meshes`.
     """
-    towards = np.asarray(light, np.float64)
-    towards = towards / np.linalg.norm(towards)
-    facing = np.maximum(vertex_normals(vertices_xyz, faces) @ towards, 0.0)
-    strength = (ambient + diffuse * facing)[:, None]
+    towards = LIGHT / np.linalg.norm(LIGHT)
+    facing = np.maximum(vertex_normals(vertices_xyz, faces) @ towards, 0.0)  # Lambert's law
+    strength = (AMBIENT + DIFFUSE * facing)[:, None]
     return np.clip(np.asarray(base_colour) * strength, 0.0, 1.0).astype(np.float32)
 
 

@@ -74,7 +74,7 @@ def test_both_windings_are_drawn_unless_culled():
 
     def drawn(face, cull):
         mesh = (away, np.array([face]), ones)
-        return np.isfinite(render.render_meshes([mesh], CAMERA, SIZE, cull=cull)[1]).any()
+        return np.isfinite(render.rasterise([mesh], CAMERA, SIZE, cull=cull)[1]).any()
 
     assert [drawn([0, 1, 2], cull) for cull in ("none", "back", "front")] == [True, False, True]
     assert [drawn([0, 2, 1], cull) for cull in ("none", "back", "front")] == [True, True, False]
@@ -128,9 +128,8 @@ def test_triangles_reaching_behind_the_camera_are_left_out():
 
 def test_shading_is_lambert():
     corners = np.array([[0, 0, 1.0], [0, 1, 1], [1, 0, 1]])  # looks to -z
-    colours = render.shade(corners, np.array([[0, 1, 2]]), (0.5, 0.4, 0.2), light=(0, 3, -3),
-                           ambient=0.3, diffuse=0.6)  # fmt: skip
-    strength = 0.3 + 0.6 * np.sqrt(0.5)
+    colours = render.shade(corners, np.array([[0, 1, 2]]), (0.5, 0.4, 0.2))
+    strength = render.AMBIENT + render.DIFFUSE / np.sqrt(0.4**2 + 0.7**2 + 1)
     np.testing.assert_allclose(colours, np.tile([0.5, 0.4, 0.2], (3, 1)) * strength, rtol=1e-6)
 
 
