@@ -357,15 +357,3 @@ def _listing(found: dict[int, str]) -> str:
     shown = [f"example {index}: {reason}" for index, reason in list(found.items())[:5]]
     more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
     return "; ".join(shown + more)
-
-
-# Until every caller uses the names above.
-train_batches = TrainBatches
-
-
-def split_size(data_dir, split, *, config="interacting"):  # noqa: D103
-    return len(dataset.open_split(data_dir, split, config))
-
-
-def identities(data_dir, split, *, config="interacting"):  # noqa: D103
-    return dataset.open_split(data_dir, split, config)

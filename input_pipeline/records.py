@@ -13,8 +13,6 @@ from typing import Annotated, get_type_hints
 import cv2
 import numpy as np
 
-from input_pipeline.crop import CROP_SIZE, MARGIN, STORED_SIZE  # noqa: F401
-from input_pipeline.image_files import decode_photo as decode_jpeg  # noqa: F401
 from mano_jax.constants import BETAS, JOINTS
 
 
@@ -79,9 +77,6 @@ class Record:
     file_name: Annotated[
         str, Field((), object, "File below images/<split>, or the number of a processed one.")
     ]
-
-    def __str__(self) -> str:
-        return self.file_name
 
 
 FIELDS: dict[str, Field] = {

@@ -105,7 +105,7 @@ def label_sheet(batch: Mapping[str, np.ndarray], hands: HandPair, count: int = 8
     drawn with another hand) or a mistake in the preparation.
 
     Args:
-      batch: of `input_pipeline.batches.train_batches`.
+      batch: of `input_pipeline.batches.TrainBatches`.
       hands: the hand models.
       count: examples, at most.
 

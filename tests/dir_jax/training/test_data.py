@@ -6,8 +6,7 @@ from configs import smoke
 from configs.arguments import BadInputError
 from dir_jax.training import data
 from dir_jax.training.interruptions import RunError, StopRequest
-from input_pipeline.dataset_writer import write_dataset
-from tests.input_pipeline.examples import random_record
+from tests.input_pipeline.examples import random_record, write_dataset
 
 
 @pytest.fixture

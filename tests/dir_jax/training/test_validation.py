@@ -8,10 +8,9 @@ from dir_jax.losses.targets import pose_batch
 from dir_jax.models.types import Stage
 from dir_jax.pictures.comparison import comparison_picture
 from dir_jax.training.validation import label_sheet
-from input_pipeline.batches import train_batches
-from input_pipeline.dataset_writer import write_dataset
+from input_pipeline.batches import TrainBatches
 from tests.dir_jax.training_fixtures import random_batch, toy_hands
-from tests.input_pipeline.examples import random_record
+from tests.input_pipeline.examples import random_record, write_dataset
 
 
 def covered(photo, overlay):
@@ -22,7 +21,7 @@ def covered(photo, overlay):
 @pytest.mark.slow
 def test_labels_lie_on_augmented_photographs(tmp_path):
     write_dataset(tmp_path, {"train": [random_record(i) for i in range(3)]})
-    batch = next(train_batches(tmp_path, batch_size=3, seed=0))
+    batch = next(TrainBatches(tmp_path, batch_size=3, seed=0))
     batch["hand_valid"][1] = False
     sheet = label_sheet(batch, toy_hands())
     height, width = batch["image"].shape[1:3]
