@@ -35,6 +35,7 @@ class ModelConfig:
       encoder: "resnet50", or "landmark": MediaPipe's hand landmark network.
       landmark_widths: channels to which the landmark network's maps are brought; 0: as they are
         (144, 240, 672, 1152). The first map is looked at by a third refinement only.
+      landmark_blocks: trained residual blocks on the last of them.
       train_encoder: whether the landmark network is trained too, or stays as it is.
       encoder_blocks: bottlenecks in each of the ResNet's four groups (ResNet-50: 3, 4, 6, 3).
       encoder_width: channels of the ResNet's stem; the groups give 4, 8, 16 and 32 times as many.
@@ -70,6 +71,7 @@ class ModelConfig:
 
     encoder: str = "resnet50"
     landmark_widths: tuple[int, ...] = (0, 64, 128, 256)
+    landmark_blocks: int = 3
     train_encoder: bool = False
     encoder_blocks: tuple[int, ...] = (3, 4, 6, 3)
     encoder_width: int = 64

@@ -1,7 +1,9 @@
 """The "landmark" encoder: MediaPipe's hand landmark network, which has seen real hands.
 
 Its weights are constants of the program, in no checkpoint, unless `model.train_encoder` makes
-parameters of them. Each map passes a 1x1 convolution, BatchNorm and ReLU, which are trained.
+parameters of them. Each map passes a 1x1 convolution, BatchNorm and ReLU, which are trained, and the
+last one residual blocks, which know where they are in the picture: the initial estimate reads its
+mean, and what the network itself has learned to put there is about one upright hand.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from flax import linen as nn
 
 from dir_jax.models import mediapipe
 from dir_jax.models.config import ModelConfig
-from dir_jax.models.layers import BatchNorm, Conv
+from dir_jax.models.layers import BatchNorm, Conv, Residual, zeros
 from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -33,7 +35,7 @@ class LandmarkEncoder(nn.Module):
     """Four feature maps at strides 4, 8, 16 and 32.
 
     Attributes:
-      config: its `landmark_widths` (channels of the maps) and `train_encoder`.
+      config: its `landmark_widths` (channels of the maps), `landmark_blocks` and `train_encoder`.
     """
 
     config: ModelConfig
@@ -61,4 +63,8 @@ class LandmarkEncoder(nn.Module):
                 x = Conv(width, use_bias=False, name=f"conv{number}")(x)
                 x = nn.relu(BatchNorm(name=f"norm{number}")(x, train))
             result.append(x)
-        return tuple(result)
+        x = result[-1]
+        x = x + self.param("position", zeros, x.shape[1:]).astype(x.dtype)
+        for number in range(self.config.landmark_blocks):
+            x = Residual(x.shape[-1], name=f"block{number + 1}")(x, train)
+        return (*result[:-1], x)

@@ -124,7 +124,12 @@ def test_the_files_name_source_and_licence():
 
 @pytest.mark.parametrize("trained", [False, True])
 def test_the_encoder_sees_normalised_photographs_and_freezes(trained):
-    config = ModelConfig(encoder="landmark", landmark_widths=(0, 0, 5, 0), train_encoder=trained)
+    config = ModelConfig(
+        encoder="landmark",
+        landmark_widths=(0, 0, 5, 0),
+        landmark_blocks=0,
+        train_encoder=trained,
+    )
     encoder = LandmarkEncoder(config)
     image = picture(64)
     images = (np.concatenate([image, image[:, ::-1]]) - np.float32(IMAGENET_MEAN)) / np.float32(
