@@ -38,7 +38,7 @@ def get_config(network: str = "released") -> ConfigDict:
         "epochs": 0.0,
         "steps": 0,  # if not 0, instead of epochs
         "imagenet_weights": "",  # a torchvision ResNet-50, .pth or .safetensors; "": none
-        "initial_checkpoint": "",  # variables to start from (workdir, checkpoint, converted)
+        "initial_checkpoint": "",  # run, checkpoint, file, or shipped weights ("open_hands")
         "checkpoint_every": 1000,  # steps
         "keep": 2,  # latest checkpoints; the best on validation is kept besides
         "nonfinite_limit": 0,  # updates that may be skipped for not being finite; 0: stop
@@ -71,11 +71,8 @@ def data() -> ConfigDict:
             "synthesize_train": 2000,
             "synthesize_val": 200,
             "synthesize_test": 200,
-            "synthesize_single_share": 0.12,  # share of sequences with one hand only
-            "synthesize_views": 3,  # photographs of each frame
-            "synthesize_meetings": (),  # ways in which hands meet; (): all of them
-            "synthesize_yaw": 60.0,  # degrees that cameras stand to either side, at most
-            "synthesize_pitch": 30.0,  # degrees that cameras stand up or down, at most
+            "synthesize_variety": "studio",  # or "everyday": all sides, places and light
+            "synthesize_options": "",  # that change parts of it, as "--views 2 --yaw 30"
             "augment": True,
             "augmentation": {
                 "rotation_degrees": 180.0,

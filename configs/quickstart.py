@@ -34,11 +34,8 @@ def get_config() -> ConfigDict:
     config.data.update(
         synthesize=True,
         synthesize_train=1600,
-        synthesize_single_share=0.0,
-        synthesize_views=2,
-        synthesize_meetings=("side", "backs", "free", "tent", "touch"),
-        synthesize_yaw=30.0,
-        synthesize_pitch=20.0,
+        synthesize_options="--single_share 0 --views 2 --yaw 30 --pitch 20 "
+        "--meetings side,backs,free,tent,touch",
     )
     # Nearly upright: the side from which an arm comes in then tells left from right.
     config.data.augmentation.update(

@@ -12,8 +12,6 @@ from configs.arguments import BadInputError
 from dir_jax.models.types import IMAGE_SIZE
 from dir_jax.training import settings
 from dir_jax.training.command import main, parse
-from input_pipeline.synthetic.meetings import MEETINGS
-from input_pipeline.synthetic.plan import FULL_VARIETY
 from tests.dir_jax.training_fixtures import toy_hands
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -42,14 +40,6 @@ def test_every_recipe_has_the_base_fields_and_valid_values(name):
     for group in (config, config.model, config.data.augmentation, config.optimizer):
         with pytest.raises((AttributeError, KeyError), match="batchsize"):
             group.batchsize = 3  # a slip inside a recipe is refused like one on the command line
-
-
-def test_synthesised_data_are_as_varied_as_the_command_makes_them():
-    data = base.get_config().data
-    for name in ("views", "single_share", "yaw", "pitch"):
-        assert data[f"synthesize_{name}"] == getattr(FULL_VARIETY, name)
-    assert data.synthesize_meetings == ()  # all of them, as without --meetings
-    assert FULL_VARIETY.meetings == tuple(MEETINGS)
 
 
 def test_the_promised_recipes_are_there():

@@ -1,9 +1,9 @@
 """The "landmark" encoder: MediaPipe's hand landmark network, which has seen real hands.
 
 Its weights are constants of the program, in no checkpoint, unless `model.train_encoder` makes
-parameters of them. Each map passes a 1x1 convolution, BatchNorm and ReLU, which are trained, and the
-last one residual blocks, which know where they are in the picture: the initial estimate reads its
-mean, and what the network itself has learned to put there is about one upright hand.
+parameters of them. Each map passes a 1x1 convolution, BatchNorm and ReLU, which are trained, and
+the last one residual blocks, which know where they are in the picture: the initial estimate reads
+its mean, and what the network itself has learned to put there is about one upright hand.
 """
 
 from __future__ import annotations

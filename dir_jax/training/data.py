@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,16 +74,15 @@ def make_data(config: ConfigDict, raw: Path, folder: Path, stop: StopRequest) ->
     if not raw.is_dir() or not any(raw.iterdir()):
         counts = {split: data[f"synthesize_{split}"] for split in SPLITS}
         print(f"synthesising {counts} photographs in {raw}", file=sys.stderr, flush=True)
-        names = (*SPLITS, "single_share", "views", "yaw", "pitch")
+        names = (*SPLITS, "variety")
         options = [
             text for name in names for text in (f"--{name}", str(data[f"synthesize_{name}"]))
         ]
-        if data.synthesize_meetings:
-            options += ["--meetings", ",".join(data.synthesize_meetings)]
+        options += shlex.split(data.synthesize_options)
         options += ["--output", str(raw), "--seed", str(config.seed), *mano]
         _run_module("input_pipeline.synthesize", options, stop)
     print(f"preparing them in {folder}", file=sys.stderr, flush=True)
-    options = ["--source", str(raw), "--output", str(folder), *mano]
+    options = ["--source", str(raw), "--output", str(folder), "--config", data.subset, *mano]
     _run_module("input_pipeline.prepare", options, stop)
 
 

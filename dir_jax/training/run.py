@@ -43,7 +43,7 @@ from dir_jax.training.step import (
     restore_train_state,
 )
 from dir_jax.training.validation import Validation, evaluate_best, label_sheet
-from dir_jax.weights.checkpoints import Checkpoint, CheckpointError, Checkpoints, load_variables
+from dir_jax.weights.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from dir_jax.weights.workdir import CHECKPOINTS_FOLDER
 from mano_jax import HandPair, load_pair, open_hands
 
@@ -235,7 +235,9 @@ def check_sources(config: ConfigDict, workdir: Path, checkpoint: Checkpoint | No
 
         read_state_dict(imagenet)
     if initial:
-        load_variables(initial)
+        from dir_jax.weights.loading import load_weights
+
+        load_weights(initial)
 
 
 def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: Path) -> None:
@@ -263,7 +265,9 @@ def fresh_state(
     imagenet, initial = config.train.imagenet_weights, config.train.initial_checkpoint
     variables = initial_variables(model, config.seed)
     if initial:
-        given, _ = load_variables(initial)
+        from dir_jax.weights.loading import load_weights
+
+        given, _ = load_weights(initial)
         variables = {name: fill(variables[name], given.get(name, {}), name) for name in variables}
         origin = f"weights from {initial}"
     elif imagenet:
@@ -271,6 +275,8 @@ def fresh_state(
 
         variables = load_imagenet_encoder(imagenet, variables, model)
         origin = f"ImageNet weights from {imagenet} in the encoder"
+    elif config.model.encoder == "landmark":
+        origin = "random weights behind MediaPipe's encoder"
     else:
         origin = (
             "random weights: no ImageNet weights were given (--config.train.imagenet_weights="

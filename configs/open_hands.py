@@ -1,0 +1,41 @@
+r"""The network that is shipped: MediaPipe's landmark encoder under DIR with small widths, trained
+on synthesised photographs of one and two hands from all sides.
+
+    python train.py --config configs/open_hands.py --workdir DIR
+    python train.py --config configs/open_hands.py --workdir DIR2 \
+        --config.train.initial_checkpoint=open_hands
+
+The second line trains the shipped weights further, without the encoder's, which stay as they are.
+dir_jax/weights/README.md says how the shipped ones came about and how good they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from configs import base
+from dir_jax.models.config import PRESETS
+
+
+def get_config() -> ConfigDict:
+    """Boxes as detectors and people draw them: too large or too small by a quarter, beside it."""
+    config = base.get_config()
+    config.model = ConfigDict(dataclasses.asdict(PRESETS["open_hands"]))
+    config.data.update(
+        subset="all",
+        synthesize=True,
+        synthesize_variety="everyday",
+        synthesize_train=16000,
+        synthesize_val=300,
+        synthesize_test=1000,
+    )
+    config.data.augmentation.update(
+        rotation_degrees=45.0, scale=0.28, translation_px=38.0, blur=0.1, brightness=0.1, noise=0.02
+    )
+    config.train.update(batch_size=16, steps=60_000, checkpoint_every=500)
+    config.optimizer.update(learning_rate=2e-3, warmup_steps=200)
+    config.validation.every = 1000
+    config.evaluation.batch_size = 50
+    return config
