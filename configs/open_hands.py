@@ -22,7 +22,7 @@ from dir_jax.models.config import PRESETS
 def get_config() -> ConfigDict:
     """Boxes as detectors and people draw them: too large or too small by a quarter, beside it."""
     config = base.get_config()
-    config.model = ConfigDict(dataclasses.asdict(PRESETS["open_hands"]))
+    config.model.update(dataclasses.asdict(PRESETS["open_hands"]))
     config.data.update(
         subset="all",
         synthesize=True,
