@@ -40,13 +40,11 @@ class Example(NamedTuple):
 
     def label(self) -> np.ndarray:
         """The true hands over the image, (h, w, 3) uint8."""
-        depth = self.truth_xyz[..., 2]
-        return draw_meshes(self.image, self.truth_px, depth, self.truth_xyz, self.faces)
+        return draw_meshes(self.image, self.truth_px, self.truth_xyz, self.faces)
 
     def prediction(self, stage: int = -1) -> np.ndarray:
         """A stage's hands over the image, (h, w, 3) uint8."""
-        mesh = self.stages_xyz[stage]
-        return draw_meshes(self.image, self.stages_px[stage], mesh[..., 2], mesh, self.faces)
+        return draw_meshes(self.image, self.stages_px[stage], self.stages_xyz[stage], self.faces)
 
 
 def comparison_picture(example: Example) -> np.ndarray:

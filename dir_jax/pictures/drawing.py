@@ -49,7 +49,6 @@ _DISTANCE = 1.0
 def draw_meshes(
     picture: np.ndarray,
     points_px: np.ndarray,
-    depth: np.ndarray,
     vertices_xyz: np.ndarray,
     faces: Sequence[np.ndarray],
     opacity: float = 1.0,
@@ -62,8 +61,8 @@ def draw_meshes(
     Args:
       picture: (h, w, 3) uint8 to draw on; it is not changed.
       points_px: (2, V, 2) where each vertex goes, by whichever camera.
-      depth: (2, V) metres away from the viewer, comparable between the hands.
-      vertices_xyz: (2, V, 3) in the viewer's axes, for the shading.
+      vertices_xyz: (2, V, 3) metres in the viewer's axes, both hands in one space, for the order
+        of depth and the shading.
       faces: two arrays (F, 3).
       opacity: 1 hides what is behind.
 
@@ -71,25 +70,26 @@ def draw_meshes(
       (h, w, 3) uint8.
     """
     picture = picture.copy()
-    known = np.isfinite(points_px).all((1, 2)) & np.isfinite(depth).all(1)
+    known = np.isfinite(points_px).all((1, 2)) & np.isfinite(vertices_xyz).all((1, 2))
     if not known.any():
         return picture
-    points_px, depth, vertices_xyz = points_px[known], depth[known], vertices_xyz[known]
+    points_px, vertices_xyz = points_px[known], vertices_xyz[known]
     hands = [(faces[i], HAND_COLOURS[i]) for i in np.flatnonzero(known)]
     low = np.floor(points_px.min((0, 1))).astype(int) - 1
     high = np.ceil(points_px.max((0, 1))).astype(int) + 2
     low, high = np.maximum(low, 0), np.minimum(high, picture.shape[1::-1])
     if (high > low).all():  # a large photo costs no more than the part the hands are in
         part = picture[low[1] : high[1], low[0] : high[0]]
-        part[:] = _draw_part(part, points_px - low, depth, vertices_xyz, hands, opacity)
+        part[:] = _draw_part(part, points_px - low, vertices_xyz, hands, opacity)
     return picture
 
 
-def _draw_part(part, points_px, depth, vertices_xyz, hands, opacity) -> np.ndarray:
+def _draw_part(part, points_px, vertices_xyz, hands, opacity) -> np.ndarray:
     """`draw_meshes` for a part of the picture that holds all there is to draw."""
     height, width = part.shape[:2]
     focal = float(max(height, width))
-    away = (depth - depth.min() + _DISTANCE)[..., None]
+    depth = vertices_xyz[..., 2:]
+    away = depth - depth.min() + _DISTANCE
     # The rasteriser is a pinhole with pixel centres at one half: go back through it.
     middle = np.array([width, height]) / 2
     placed = np.concatenate([(points_px + 0.5 - middle) / focal * away, away], axis=-1)
@@ -130,7 +130,7 @@ def draw_view(
         extent = view_extent(vertices_xyz)
     points_px = turned[..., :2] / extent * size + (size - 1) / 2
     ground = np.full((size, size, 3), PAPER, np.uint8)
-    return draw_meshes(ground, points_px, turned[..., 2], turned, faces)
+    return draw_meshes(ground, points_px, turned, faces)
 
 
 def view_extent(vertices_xyz: np.ndarray) -> float:

@@ -59,7 +59,7 @@ def overlay(result: Result, stage: int = -1, opacity: float = 0.9) -> np.ndarray
     """The photo (h, w, 3) uint8 with both meshes over it, the nearer hand in front."""
     space = result.vertices_xyz[stage]
     points = result.vertices_px[stage]
-    return draw_meshes(result.photo.image, points, space[..., 2], space, result.faces, opacity)
+    return draw_meshes(result.photo.image, points, space, result.faces, opacity)
 
 
 def joints_and_boxes(result: Result, stage: int = -1) -> np.ndarray:

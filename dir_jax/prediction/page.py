@@ -50,7 +50,7 @@ def _overlay(result: Result, stage: int) -> np.ndarray:
     crop = cv2.warpAffine(result.photo.image, matrix, (VIEW_SIZE,) * 2, flags=cv2.INTER_LINEAR)
     points_px = result.vertices_px[stage] @ matrix[:, :2].T + matrix[:, 2]
     mesh = result.vertices_xyz[stage]
-    return draw_meshes(crop, points_px, mesh[..., 2], mesh, result.faces)
+    return draw_meshes(crop, points_px, mesh, result.faces)
 
 
 def _whole_photo(photo: Photo) -> Html:

@@ -120,7 +120,7 @@ def label_sheet(batch: Mapping[str, np.ndarray], hands: HandPair, count: int = 8
     faces = [hands[side].faces for side in SIDES]
     pairs = []
     for crop, uv, xyz in zip(batch["image"], points_px, vertices_xyz, strict=False):
-        pairs += [crop, draw_meshes(crop, uv, xyz[..., 2], xyz, faces)]
+        pairs += [crop, draw_meshes(crop, uv, xyz, faces)]
     return contact_sheet(pairs, 4)
 
 

@@ -29,7 +29,7 @@ def test_meshes_fill_their_pixels_and_the_nearer_hides_the_other(nearer):
     depth[nearer] -= 0.03
     xyz = np.concatenate([points_px, depth[..., None]], -1)
     ground = np.full((90, 120, 3), 128, np.uint8)
-    drawn = pictures.draw_meshes(ground, points_px, depth, xyz, [faces, faces]).astype(float)
+    drawn = pictures.draw_meshes(ground, points_px, xyz, [faces, faces]).astype(float)
     wanted = np.zeros((2, 90, 120), bool)
     wanted[0, 20:50, 10:40] = True
     wanted[1, 30:70, 25:65] = True
@@ -43,20 +43,20 @@ def test_meshes_fill_their_pixels_and_the_nearer_hides_the_other(nearer):
 @pytest.mark.parametrize("place", [np.nan, -500.0, 1e7])
 def test_nothing_to_see_leaves_the_photo_alone(place):
     corners, faces = square_hand(2, 2, 10)
-    points_px, depth = np.stack([corners, corners]) + place, np.zeros((2, 4))
-    xyz = np.concatenate([points_px, depth[..., None]], -1)
+    points_px = np.stack([corners, corners]) + place
+    xyz = np.pad(points_px, ((0, 0), (0, 0), (0, 1)))
     ground = np.full((20, 20, 3), 200, np.uint8)
-    drawn = pictures.draw_meshes(ground, points_px, depth, xyz, [faces] * 2)
+    drawn = pictures.draw_meshes(ground, points_px, xyz, [faces] * 2)
     np.testing.assert_array_equal(drawn, ground)
 
 
 def test_opacity_lets_the_photo_through():
     corners, faces = square_hand(2, 2, 10)
-    points_px, depth = np.stack([corners, corners]), np.zeros((2, 4))
-    xyz = np.concatenate([points_px, depth[..., None]], -1)
+    points_px = np.stack([corners, corners])
+    xyz = np.pad(points_px, ((0, 0), (0, 0), (0, 1)))
     ground = np.full((20, 20, 3), 200, np.uint8)
-    solid = pictures.draw_meshes(ground, points_px, depth, xyz, [faces] * 2).astype(float)
-    half = pictures.draw_meshes(ground, points_px, depth, xyz, [faces] * 2, 0.5)
+    solid = pictures.draw_meshes(ground, points_px, xyz, [faces] * 2).astype(float)
+    half = pictures.draw_meshes(ground, points_px, xyz, [faces] * 2, 0.5)
     np.testing.assert_allclose(half, (solid + 200) / 2, atol=1)
 
 
@@ -95,7 +95,7 @@ def test_open_hands_cover_their_projection():
     points_px = vertices[..., :2] * 800 + 130
     faces = [hands.left.faces, hands.right.faces]
     ground = np.full((256, 256, 3), 128, np.uint8)
-    drawn = pictures.draw_meshes(ground, points_px, vertices[..., 2], vertices, faces)
+    drawn = pictures.draw_meshes(ground, points_px, vertices, faces)
     rows, columns = np.nonzero((drawn != 128).any(-1))
     flat = points_px.reshape(-1, 2)
     extent = [columns.min(), columns.max(), rows.min(), rows.max()]
@@ -150,7 +150,7 @@ def test_a_hand_without_a_label_is_left_out():
     vertices = np.concatenate([vertices, np.zeros((2, 4, 1))], -1)
     vertices[0] = np.nan
     ground = np.full((40, 40, 3), 200, np.uint8)
-    over = pictures.draw_meshes(ground, vertices[..., :2], vertices[..., 2], vertices, [faces] * 2)
+    over = pictures.draw_meshes(ground, vertices[..., :2], vertices, [faces] * 2)
     side = pictures.draw_view(vertices, [faces] * 2, "front", 40)
     for drawn, plain in ((over, ground), (side, np.full_like(ground, pictures.PAPER))):
         changed = drawn[(drawn != plain).any(-1)].astype(float).mean(0)
