@@ -19,7 +19,7 @@ from dir_jax.evaluation.protocols import (
     measured_hands,
 )
 from dir_jax.evaluation.runner import predicted_hands
-from dir_jax.evaluation.samples import Samples, identity_row
+from dir_jax.evaluation.scores import Scores
 from dir_jax.losses.targets import pose_batch
 from dir_jax.models.forward import estimate_all
 from dir_jax.models.types import IMAGE_SIZE, Stage, one_space
@@ -80,13 +80,16 @@ def chosen_samples(indices: np.ndarray, errors: np.ndarray, count: int) -> dict[
     return groups
 
 
-def _chosen(samples: Samples, count: int, identities: Sequence[Any] | None) -> list[Shown]:
+def _chosen(scores: Scores, count: int, identities: Sequence[Any] | None) -> list[Shown]:
     """The chosen samples of an evaluation with what was measured of them."""
-    indices, numbers = samples.listed()
+    indices, listed = scores.columns()["index"], scores.listed()
+    headings = {metric.key(): metric.heading for metric in METRICS}
+    numbers = {headings[key]: c for key, c in listed.items() if not np.isnan(c).all()}
     found = []
-    for index, group in chosen_samples(*samples.ranking(), count).items():
-        row = int(np.flatnonzero(indices == index)[0])
-        name = "" if identities is None else f": {identity_row(identities[index])[0]}"
+    for index, group in chosen_samples(indices, listed[METRICS[0].key()], count).items():
+        row, name = int(np.flatnonzero(indices == index)[0]), ""
+        if identities is not None:
+            name = f": {getattr(identities[index], 'file_name', identities[index])}"
         measured = {heading: float(column[row]) for heading, column in numbers.items()}
         found.append(Shown(index, f"{index}{name}", group, measured))
     return found
@@ -139,7 +142,7 @@ def examples_of(
 
 
 def model_samples(
-    samples: Samples,
+    scores: Scores,
     count: int,
     identities: Sequence[Any],
     loaded: Loaded,
@@ -149,14 +152,14 @@ def model_samples(
     """Runs a model once more, on the samples that the page shows.
 
     Args:
-      samples: of the evaluation.
+      scores: of the evaluation.
       count: samples of each group.
       identities: names by sample index.
       loaded: the model.
       data: folder, split and configuration of the prepared data.
       batch_size: images at a time; that of the evaluation is compiled already.
     """
-    shown = _chosen(samples, count, identities)
+    shown = _chosen(scores, count, identities)
     if not shown:
         return []
     folder, split, config = data
@@ -184,17 +187,17 @@ def _stage_errors(batch: dict[str, np.ndarray], stages, hands: HandPair) -> np.n
 
 
 def table_samples(
-    samples: Samples, count: int, table: PredictionTable, hands: HandPair
+    scores: Scores, count: int, table: PredictionTable, hands: HandPair
 ) -> list[Shown]:
     """Samples of anyone's predictions, as meshes, or as skeletons where there are none.
 
     Args:
-      samples: of the evaluation.
+      scores: of the evaluation.
       count: samples of each group.
       table: the predictions.
       hands: hand models of the meshes.
     """
-    shown = _chosen(samples, count, table.sample_ids)
+    shown = _chosen(scores, count, table.sample_ids)
     if not shown:
         return []
     batch = table.take(np.array([one.index for one in shown]))

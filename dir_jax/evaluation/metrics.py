@@ -28,11 +28,15 @@ from dir_jax.evaluation.protocols import (
     hands_in_one_space,
     project_px,
 )
+from dir_jax.models.types import IMAGE_SIZE
 from mano_jax.constants import SIDES
 
 MILLIMETRES = 1000.0
 PCK_THRESHOLDS_MM = np.linspace(0.0, 50.0, 200)
 """Where the curve of correct joints is sampled, both ends included."""
+
+_CELLS = 32
+"""Side of the map on which silhouettes overlap."""
 
 
 @struct.dataclass
@@ -55,12 +59,16 @@ class Comparison:
     protocol: Protocol = struct.field(pytree_node=False)
     hands: mano_jax.HandPair = struct.field(pytree_node=False)
 
-    def has(self, name: str) -> bool:
-        """Whether what a metric needs is there (see `Metric.needs`)."""
-        if name == "camera":
-            return self.camera is not None
-        known = getattr(self.prediction, name) is not None
-        return known and (name != "vertices_xyz" or self.truth.vertices_xyz is not None)
+    def allows(self, metric: Metric) -> bool:
+        """Whether all that a metric needs is there."""
+        meshes = self.truth.vertices_xyz is not None and self.prediction.vertices_xyz is not None
+        there = {
+            "vertices_xyz": meshes,
+            "camera": self.camera is not None,
+            "offset": self.prediction.offset is not None,
+            "joints_px": self.prediction.joints_px is not None,
+        }
+        return all(there[need] for need in metric.needs)
 
 
 def joint_mm(comparison: Comparison) -> jax.Array:
@@ -157,6 +165,34 @@ def true_interpenetration(comparison: Comparison) -> np.ndarray:
     return _shared_volume(comparison.truth, comparison.hands)
 
 
+def hands_distance(comparison: Comparison) -> jax.Array:
+    """Smallest distance between the true hands' vertices (joints where there are none)."""
+    truth = comparison.truth
+    points = truth.joints_xyz if truth.vertices_xyz is None else truth.vertices_xyz
+    # Around a common middle, else float32 loses the short distances a metre away.
+    left, right = jnp.moveaxis(points - points[:, :1].mean(-2, keepdims=True), 1, 0)
+    product = jnp.einsum("bni,bmi->bnm", left, right, precision=jax.lax.Precision.HIGHEST)
+    squares = (left**2).sum(-1)[:, :, None] + (right**2).sum(-1)[:, None] - 2 * product
+    return MILLIMETRES * jnp.sqrt(jnp.maximum(squares.min((1, 2)), 0.0))
+
+
+def silhouette_overlap(comparison: Comparison) -> jax.Array:
+    """How much of the true hands lies in front of each other in the image.
+
+    Intersection over union of the cells of a 32x32 map that either hand's vertices fall in.
+    """
+    points_px = project_px(comparison.truth.vertices_xyz, comparison.camera)
+    cells = jnp.floor(points_px * (_CELLS / IMAGE_SIZE))
+    cells = jnp.clip(jnp.nan_to_num(cells), -1, _CELLS).astype(jnp.int32) + 1
+    side = _CELLS + 2  # a border collects what lies outside
+    one_hand = jax.vmap(lambda x, y: jnp.zeros((side, side), bool).at[y, x].set(True))
+    left, right = jnp.moveaxis(jax.vmap(one_hand)(cells[..., 0], cells[..., 1]), 1, 0)[
+        ..., 1:-1, 1:-1
+    ]
+    union = (left | right).sum((-1, -2))
+    return (left & right).sum((-1, -2)) / jnp.maximum(union, 1)
+
+
 def _shared_volume(hands: Hands, models: mano_jax.HandPair) -> np.ndarray:
     placed = hands_in_one_space(hands)
     faces = [models[side].faces for side in SIDES]
@@ -219,6 +255,14 @@ METRICS = (
         *("true_interpenetration", "cm3", "true IV cm³", true_interpenetration),
         per_hand=False, needs=("vertices_xyz",), aligned=False, slow=True, shown=(),
     ),
+    Metric(
+        *("hands_distance", "mm", "hands apart mm", hands_distance),
+        per_hand=False, aligned=False, shown=(),
+    ),
+    Metric(
+        *("silhouette_overlap", "", "overlap", silhouette_overlap),
+        per_hand=False, needs=("vertices_xyz", "camera"), aligned=False, shown=(),
+    ),
 )  # fmt: skip
 """In the order of the tables' columns. The first one ranks samples and checkpoints."""
 
@@ -242,13 +286,14 @@ class Measured:
     joint_mm: dict[str, jax.Array]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def measure(
     hands: mano_jax.HandPair,
     prediction: Hands,
     truth: Hands,
     camera: jax.Array | None = None,
     protocols: tuple[str, ...] = tuple(PROTOCOLS),
+    unaligned: bool = True,
 ) -> Measured:
     """Measures B samples on the device: every metric that is not slow.
 
@@ -258,6 +303,7 @@ def measure(
       truth: true hands, absolute camera positions.
       camera: (B, 3, 3) intrinsics of the crop, or None: no pixel errors.
       protocols: names from `PROTOCOLS`.
+      unaligned: whether to measure what no protocol is needed for.
     """
     found = Measured({"": {}}, {})
     for name in protocols:
@@ -268,9 +314,8 @@ def measure(
         found.values[name] = {}
         for metric in METRICS:
             values = found.values[name if metric.aligned else ""]
-            if not metric.slow and metric.name not in values and all(
-                comparison.has(need) for need in metric.needs
-            ):  # fmt: skip
+            wanted = not metric.slow and (metric.aligned or unaligned)
+            if wanted and metric.name not in values and comparison.allows(metric):
                 values[metric.name] = metric.measure(comparison)
     return found
 
@@ -293,7 +338,7 @@ def measure_slow(
     comparison = Comparison(rows[0], rows[0], rows[1], None, next(iter(PROTOCOLS.values())), hands)
     found = {}
     for metric in METRICS:
-        if metric.slow and all(comparison.has(need) for need in metric.needs):
+        if metric.slow and comparison.allows(metric):
             found[metric.name] = np.full(len(counted), np.nan)
             if counted.any():
                 found[metric.name][counted] = metric.measure(comparison)

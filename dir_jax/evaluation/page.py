@@ -14,8 +14,7 @@ from plotly.subplots import make_subplots
 from dir_jax.evaluation.examples import GROUPS, Shown
 from dir_jax.evaluation.metrics import METRICS, shown_in
 from dir_jax.evaluation.protocols import MAIN_PROTOCOL, PROTOCOLS
-from dir_jax.evaluation.samples import DIFFICULTIES
-from dir_jax.evaluation.sources import Evaluated
+from dir_jax.evaluation.scores import DIFFICULTIES, Evaluated
 from dir_jax.evaluation.tables import (
     Results,
     cell,
@@ -160,7 +159,8 @@ def _bars(heights: Mapping[str, Sequence], labels: Sequence, x: str, y: str, **m
 
 
 def _histogram(found: Mapping[str, Evaluated]) -> list[str]:
-    errors = {name: evaluated.samples.ranking()[1] for name, evaluated in found.items()}
+    key = METRICS[0].key()
+    errors = {name: evaluated.scores.listed()[key] for name, evaluated in found.items()}
     errors = {name: values[np.isfinite(values)] for name, values in errors.items()}
     known = np.concatenate(list(errors.values()))
     if not len(known):

@@ -36,8 +36,7 @@ from dir_jax.evaluation.internet import internet_errors
 from dir_jax.evaluation.labels import filled_batches
 from dir_jax.evaluation.protocols import MIDDLE_KNUCKLE, WRIST, Hands, measured_hands
 from dir_jax.evaluation.runner import Progress
-from dir_jax.evaluation.samples import Samples, difficulties
-from dir_jax.evaluation.totals import Scores
+from dir_jax.evaluation.scores import Scores
 from dir_jax.models.types import LENGTH_SCALE
 from mano_jax.constants import JOINTS, VERTICES
 
@@ -329,35 +328,28 @@ def score_predictions(
     hands: mano_jax.HandPair,
     *,
     volumes: bool = True,
-    samples: Samples | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Scores:
     """Errors of predictions under every protocol, in the precision of their arrays.
 
     Args:
       table: checked predictions.
       hands: hand models whose regressor and faces belong to the vertices.
       volumes: whether to measure interpenetration (needs vertices and offsets).
-      samples: takes every sample's errors; give one to have the table written, or to rank them.
       progress: called after every batch with its number of samples.
-
-    Returns:
-      The content of `evaluation.json`.
     """
     scores = Scores(hands, slow=volumes)
-    with jax.enable_x64(True), samples or Samples(None) as kept:
+    with jax.enable_x64(True):
         for batch in table.batches(min(BATCH, len(table))):
-            mask, camera = batch["mask"], batch.get("camera")
+            mask = batch["mask"]
             valid = batch.get("hand_valid", np.ones((len(mask), 2), bool)).astype(bool)
-            valid = valid & mask[:, None]
             prediction, truth = table.hands(hands, batch)
-            columns = scores.add(prediction, truth, camera, valid)
-            columns |= difficulties(truth, camera, valid)
+            valid = valid & mask[:, None]
+            scores.add(prediction, truth, batch.get("camera"), valid, batch["index"])
             if "annotated_joints_xyz" in batch:
                 annotated = batch["annotated_joints_xyz"]
                 known = batch.get("joint_valid", np.isfinite(annotated).all(-1))
                 scores.internet.add(internet_errors(prediction, annotated, known), mask)
-            kept.add(batch["index"][mask], {k: v[mask] for k, v in columns.items()})
             if progress is not None:
                 progress(int(mask.sum()))
-    return scores.report() | kept.summary()
+    return scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -16,8 +16,7 @@ from dir_jax.evaluation.internet import internet_errors
 from dir_jax.evaluation.labels import MeanHand
 from dir_jax.evaluation.metrics import shown_in
 from dir_jax.evaluation.protocols import MAIN_PROTOCOL, Hands, measured_hands
-from dir_jax.evaluation.samples import Samples, difficulties
-from dir_jax.evaluation.totals import Scores
+from dir_jax.evaluation.scores import Scores
 from dir_jax.losses.targets import pose_batch
 from dir_jax.models.forward import estimate
 from dir_jax.models.types import LENGTH_SCALE, Stage
@@ -50,8 +49,12 @@ class Evaluation:
       model: the network.
       variables: its {"params", "batch_stats"}.
       hands: the hand models.
-      baseline: the training set's mean hand, or None.
-      volumes: whether to measure interpenetration.
+      baseline: the training set's mean hand (see `labels.mean_hand`); None leaves
+        `baseline_mean_hand` null.
+      volumes: whether to measure interpenetration (about a millisecond a sample).
+
+    Attributes:
+      scores: of the last stage.
     """
 
     def __init__(
@@ -64,40 +67,50 @@ class Evaluation:
         volumes: bool = True,
     ):
         self._model, self._hands, self._variables, self._sharding = model, hands, variables, None
-        self._final = Scores(hands, slow=volumes)
+        self.scores = Scores(hands, slow=volumes)
         self._earlier: list[Scores] = []
-        self._baseline, self._mean_scores = baseline, None
-        if baseline is not None:
-            self._mean_scores = Scores(hands)
+        self._baseline = baseline
+        self._mean_scores = None if baseline is None else Scores(hands, unaligned=False)
 
-    def add(
-        self, batch: dict[str, np.ndarray], estimates: tuple[Stage, ...] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Adds a model's errors on a batch.
+    def add(self, batch: dict[str, np.ndarray], estimates: Sequence[Stage] | None = None) -> None:
+        """Adds a batch.
 
         Args:
-          batch: the batch.
+          batch: the batch; samples of mask 0 are padding.
           estimates: what the model says of it (see `estimates`); None: it is asked.
-
-        Returns:
-          Columns (B,) of the per-sample table, padded samples included (their mask is 0).
         """
         estimates = self.estimates(batch) if estimates is None else estimates
         mask = np.asarray(batch["mask"]) > 0
         valid = np.asarray(batch["hand_valid"], bool) & mask[:, None]
         labels = jax.device_put({k: batch[k] for k in _LABELS}, self._sharding)
-        truth, camera = true_hands(self._hands, labels), labels["camera"]
+        truth = true_hands(self._hands, labels)
+        known = (truth, labels["camera"], valid, np.asarray(batch["index"]))
         *earlier, last = (predicted_hands(self._hands, stage) for stage in estimates)
         if not self._earlier:
-            self._earlier = [Scores(self._hands, (MAIN_PROTOCOL,)) for _ in earlier]
+            self._earlier = [
+                Scores(self._hands, (MAIN_PROTOCOL,), unaligned=False) for _ in earlier
+            ]
         for scores, prediction in zip(self._earlier, earlier, strict=True):
-            scores.add(prediction, truth, camera, valid)
-        columns = self._final.add(last, truth, camera, valid)
+            scores.add(prediction, *known)
+        self.scores.add(last, *known)
         annotated = internet_errors(last, labels["joints_xyz"], labels["joint_valid"])
-        self._final.internet.add(annotated, mask)
+        self.scores.internet.add(annotated, mask)
         if self._mean_scores is not None:
-            self._mean_scores.add(self._mean_hands(len(mask)), truth, camera, valid)
-        return columns | difficulties(truth, camera, valid)
+            self._mean_scores.add(self._mean_hands(len(mask)), *known)
+
+    def run(
+        self, batches: Iterable[dict[str, np.ndarray]], progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Adds all batches; calls `progress` with the number of samples after each.
+
+        Returns:
+          See `result`.
+        """
+        for batch in batches:
+            self.add(batch)
+            if progress is not None:
+                progress(int((np.asarray(batch["mask"]) > 0).sum()))
+        return self.result()
 
     def _mean_hands(self, size: int) -> Hands:
         vertices, offset = (
@@ -122,55 +135,10 @@ class Evaluation:
         self._sharding = NamedSharding(mesh, PartitionSpec("batch"))
         self._variables = jax.device_put(self._variables, NamedSharding(mesh, PartitionSpec()))
 
-    def result(self) -> dict[str, Any]:
-        """The content of `evaluation.json` so far.
-
-        Raises:
-          ValueError: there are no samples.
-        """
-        stages = [*self._earlier, self._final]
-        by_stage = [scores.summary(MAIN_PROTOCOL) for scores in stages]
-        return self._final.report(self._mean_scores) | {"by_stage": by_stage}
-
-
-def evaluate(
-    model: Any,
-    variables: Any,
-    hands: mano_jax.HandPair,
-    batches: Iterable[dict[str, np.ndarray]],
-    *,
-    baseline: MeanHand | None = None,
-    volumes: bool = True,
-    samples: Samples | None = None,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Evaluates a model on batches.
-
-    Args:
-      model: the network.
-      variables: its {"params", "batch_stats"}.
-      hands: the hand models.
-      batches: as from `input_pipeline.batches.eval_batches`.
-      baseline: see `labels.mean_hand`; None leaves `baseline_mean_hand` null.
-      volumes: whether to measure interpenetration (about a millisecond a sample).
-      samples: takes every sample's errors; give one to have the table written, or to rank them.
-      progress: called after every batch with the number of its real samples.
-
-    Returns:
-      The content of `evaluation.json`.
-
-    Raises:
-      ValueError: there are no samples.
-    """
-    evaluation = Evaluation(model, variables, hands, baseline=baseline, volumes=volumes)
-    with samples or Samples(None) as kept:
-        for batch in batches:
-            columns = evaluation.add(batch)
-            real = np.asarray(batch["mask"]) > 0
-            kept.add(np.asarray(batch["index"])[real], {k: v[real] for k, v in columns.items()})
-            if progress is not None:
-                progress(int(real.sum()))
-    return evaluation.result() | kept.summary()
+    def result(self, cameras: Sequence[str] | None = None) -> dict[str, Any]:
+        """The content of `evaluation.json` so far (see `Scores.report`)."""
+        by_stage = [scores.summary(MAIN_PROTOCOL) for scores in (*self._earlier, self.scores)]
+        return self.scores.report(self._mean_scores, cameras) | {"by_stage": by_stage}
 
 
 def validation_figures(result: dict[str, Any]) -> dict[str, float]:

@@ -1,15 +1,23 @@
-"""Results as text: every protocol in one table, with the published figures beside."""
+"""Results as text: tables with the published figures beside, and a row for each sample (CSV)."""
 
 from __future__ import annotations
 
+import csv
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from dir_jax.evaluation.internet import GROUPS
 from dir_jax.evaluation.metrics import shown_in
 from dir_jax.evaluation.protocols import PROTOCOLS
 from dir_jax.evaluation.published import PUBLISHED
+from input_pipeline.files import whole_file
 from mano_jax.constants import SIDES
+
+IDENTITY = ("file_name", "capture", "sequence", "camera_name", "frame", "hand_type")
+"""Columns that say which photograph a sample is (fields of `input_pipeline.records.Record`)."""
 
 Results = Mapping[str, Mapping[str, Any]]
 """Contents of `evaluation.json` by the name to print."""
@@ -98,3 +106,31 @@ def all_tables(results: Results) -> str:
         tables.append("\n".join([text_table(rows), *notes]))
     rows = internet_rows(results)
     return "\n\n".join(tables + ([text_table(rows)] if len(rows) > 1 else []))
+
+
+def identity_row(identity: Any) -> list[Any]:
+    """Values of `IDENTITY`; a bare name is the file's."""
+    if isinstance(identity, str):
+        return [identity, *[""] * (len(IDENTITY) - 1)]
+    return [getattr(identity, name) for name in IDENTITY]
+
+
+def write_samples(
+    path: str | os.PathLike,
+    columns: Mapping[str, np.ndarray],
+    identities: Sequence[Sequence[Any]] | None = None,
+) -> None:
+    """Writes the per-sample table, whole or not at all.
+
+    Args:
+      path: the CSV file.
+      columns: (N,) each, "index" first; NaN becomes an empty cell.
+      identities: (N, 6) values of `IDENTITY`, or None.
+    """
+    index, *figures = columns.values()
+    with whole_file(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["index", *(IDENTITY if identities else ()), *list(columns)[1:]])
+        for row, number in enumerate(index.tolist()):
+            numbers = ["" if np.isnan(values[row]) else f"{values[row]:.6g}" for values in figures]
+            writer.writerow([number, *(identities[row] if identities else ()), *numbers])

@@ -16,12 +16,7 @@ from tqdm import tqdm
 
 from dir_jax.evaluation.examples import examples_of
 from dir_jax.evaluation.labels import MeanHand, mean_hand
-from dir_jax.evaluation.runner import (
-    Evaluation,
-    evaluate,
-    validation_figures,
-    write_evaluation,
-)
+from dir_jax.evaluation.runner import Evaluation, validation_figures, write_evaluation
 from dir_jax.losses.targets import targets_from_batch
 from dir_jax.models.types import IMAGE_SIZE
 from dir_jax.pictures.comparison import comparison_picture
@@ -156,14 +151,9 @@ def _evaluate(
     examples, size = config.evaluation.examples, data.sizes["test"]
     total = min(examples or size, size)
     with tqdm(total=total, unit="image", desc="evaluating", dynamic_ncols=True) as bar:
-        result = evaluate(
-            model,
-            variables,
-            hands,
-            _batches(config, data, "test", examples),
-            baseline=mean_hand(data.folder, hands, config=data.subset),
-            progress=bar.update,
-        )
+        baseline = mean_hand(data.folder, hands, config=data.subset)
+        evaluation = Evaluation(model, variables, hands, baseline=baseline)
+        result = evaluation.run(_batches(config, data, "test", examples), bar.update)
     write_evaluation(path, result)
     found, mean = result["wrist_scaled"], result["baseline_mean_hand"]["wrist_scaled"]
     print(

@@ -240,6 +240,19 @@ def test_bad_commands_get_one_line(arguments, message, capsys):
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
 
 
+@pytest.mark.parametrize("option", ["--output", "--report"])
+def test_outputs_that_cannot_be_written_are_refused_first(tmp_path, toy_folder, capsys, option):
+    given = tmp_path / "p.npz"
+    np.savez(given, vertices_xyz=np.zeros(3))  # reading it would be another error
+    before = given.read_bytes()
+    for path, message in ((given, "is read too"), (tmp_path, "is a folder")):
+        command = ["--predictions", str(given), "--mano", toy_folder, option, str(path)]
+        assert evaluate_command.main(command) == 2
+        error = capsys.readouterr().err
+        assert f"{option} {path} {message}" in error and error.count("\n") == 1
+    assert given.read_bytes() == before
+
+
 def test_recipe_arguments_are_told_apart():
     recipe, rest = evaluate_command.split_recipe_arguments(
         ["--config", "a.py", "--workdir", "w", "--config.data.dir=d", "--config.seed", "3", "--x"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import mano_jax
-from dir_jax.evaluation import labels, protocols, samples, totals
+from dir_jax.evaluation import labels, metrics, protocols, scores, tables
 from dir_jax.evaluation import runner as evaluation
 from dir_jax.evaluation.interpenetration import intersection_volume_cm3
 from dir_jax.models.types import Stage
@@ -76,9 +76,10 @@ def test_perfect_model_scores_zero_and_stages_improve(toy_pair, tmp_path):
     vertices = np.nan_to_num(np.asarray(truth.vertices_xyz) - wrists[:, :, None])
     offset = np.nan_to_num(wrists[:, 1] - wrists[:, 0]) / 0.15
     table = tmp_path / "samples.csv"
-    kept = samples.Samples(table, [f"photo{i}" for i in range(8)])
-    result = evaluation.evaluate(Echo(), (vertices, offset), toy_pair, [batch], samples=kept)
-    assert kept.ranking()[0].tolist() == list(range(6))
+    measured = evaluation.Evaluation(Echo(), (vertices, offset), toy_pair)
+    result = measured.run([batch])
+    who = [tables.identity_row(f"photo{i}") for i in range(6)]
+    tables.write_samples(table, measured.scores.columns(), who)
     assert result["samples"] == 6
     for protocol in protocols.PROTOCOLS:
         assert set(CONTRACT) <= set(result[protocol])
@@ -133,13 +134,14 @@ def test_batches_add_up_like_one(toy_pair):
     other = truth_of(toy_pair, random_batch(6, seed=1))
     vertices = np.asarray(other.vertices_xyz - other.joints_xyz[:, :, :1])
     offset = np.random.default_rng(1).normal(0, 1, (6, 3)).astype(np.float32)
-    result = evaluation.evaluate(Echo(), (vertices, offset), toy_pair, [whole], volumes=False)
+    measured = evaluation.Evaluation(Echo(), (vertices, offset), toy_pair, volumes=False)
+    result = measured.run([whole])
     # The Echo answers the first rows of its variables: give each part its own.
-    parts = totals.Scores(toy_pair)
+    parts = scores.Scores(toy_pair)
     for rows in (slice(0, 4), slice(4, 6)):
         truth = truth_of(toy_pair, {k: v[rows] for k, v in whole.items()})
         prediction = protocols.measured_hands(toy_pair, vertices[rows], 0.15 * offset[rows])
-        parts.add(prediction, truth, whole["camera"][rows], whole["hand_valid"][rows])
+        parts.add(prediction, truth, *(whole[k][rows] for k in ("camera", "hand_valid", "index")))
     for name in protocols.PROTOCOLS:
         assert parts.summary(name) == pytest.approx(result[name], rel=1e-4)
 
@@ -161,7 +163,8 @@ def test_nearest_distance(toy_pair):
     truth = truth_of(toy_pair, random_batch(3))
     left, right = np.asarray(truth.vertices_xyz[:, 0]), np.asarray(truth.vertices_xyz[:, 1])
     expected = np.linalg.norm(left[:, :, None] - right[:, None], axis=-1).min((1, 2)) * 1000
-    np.testing.assert_allclose(samples.nearest_mm(truth.vertices_xyz), expected, atol=0.05)
+    found = metrics.measure(toy_pair, truth, truth).values[""]["hands_distance"]
+    np.testing.assert_allclose(found, expected, atol=0.05)
 
 
 def prepared(folder, count):
@@ -228,10 +231,9 @@ def test_baseline_is_scored_like_a_model(toy_pair):
     baseline = labels.MeanHand(rng.normal(0, 0.05, (2, 778, 3)), np.array([0.1, 0, 0]), 9)
     vertices = np.broadcast_to(baseline.vertices_xyz.astype(np.float32), (4, 2, 778, 3))
     offset = np.broadcast_to(np.float32(baseline.offset / 0.15), (4, 3))
-    result = evaluation.evaluate(
-        Echo(), (np.array(vertices), np.array(offset)), toy_pair, [batch], baseline=baseline,
-        volumes=False,
-    )  # fmt: skip
+    variables = (np.array(vertices), np.array(offset))
+    measured = evaluation.Evaluation(Echo(), variables, toy_pair, baseline=baseline, volumes=False)
+    result = measured.run([batch])
     for name in protocols.PROTOCOLS:
         assert result["baseline_mean_hand"][name] == pytest.approx(result[name], rel=1e-4)
     assert result["interpenetration_cm3"] is None
@@ -240,20 +242,21 @@ def test_baseline_is_scored_like_a_model(toy_pair):
 def test_volumes_are_those_of_the_meshes(toy_pair):
     batch = random_batch(3)
     truth = truth_of(toy_pair, batch)
-    scores = totals.Scores(toy_pair, slow=True)
+    measured = scores.Scores(toy_pair, slow=True)
     valid = np.array([[1, 1], [1, 0], [1, 1]], bool)
-    volumes = scores.add(truth, truth, None, valid)["true_interpenetration_cm3"]
+    measured.add(truth, truth, None, valid, np.arange(3))
+    volumes = measured.columns()["true_interpenetration_cm3"]
     placed = protocols.hands_in_one_space(truth)
     faces = [toy_pair.left.faces, toy_pair.right.faces]
     expected = intersection_volume_cm3([placed[:, 0], placed[:, 1]], faces)
     np.testing.assert_allclose(volumes[[0, 2]], expected[[0, 2]])
     assert np.isnan(volumes[1])
-    report = scores.report()
+    report = measured.report()
     assert report["true_interpenetration_cm3"] == pytest.approx(expected[[0, 2]].mean())
     assert report["interpenetration_cm3"] is None  # the prediction has no offset
 
 
 def test_nothing_to_evaluate(toy_pair):
     with pytest.raises(ValueError, match="no samples"):
-        evaluation.evaluate(Echo(), (np.zeros(1), np.zeros(1)), toy_pair, [])
+        evaluation.Evaluation(Echo(), (np.zeros(1), np.zeros(1)), toy_pair).run([])
     assert jax.config.jax_enable_x64 is False

@@ -12,7 +12,6 @@ import pytest
 import mano_jax
 from dir_jax.evaluation import command as evaluate_command
 from dir_jax.evaluation.examples import table_samples
-from dir_jax.evaluation.samples import Samples
 from tests.dir_jax.evaluation.test_evaluate_command import (  # noqa: F401 (fixtures)
     arrays,
     golden,
@@ -73,9 +72,7 @@ def test_a_hand_that_does_not_count_is_not_shown(toy_folder, tmp_path, arrays): 
     arrays["vertices_xyz"][1, 0] = np.nan
     np.savez(tmp_path / "p.npz", **arrays, hand_valid=valid)
     table, pair = read_predictions(tmp_path / "p.npz"), mano_jax.load_pair(toy_folder)
-    kept = Samples(None)
-    score_predictions(table, pair, samples=kept)
-    shown = table_samples(kept, 5, table, pair)
+    shown = table_samples(score_predictions(table, pair), 5, table, pair)
     assert {sample.index for sample in shown} == set(range(5))
     for sample in shown:
         for mesh in (sample.example.truth_xyz, sample.example.stages_xyz[-1]):
