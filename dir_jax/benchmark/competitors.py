@@ -12,7 +12,7 @@ import numpy as np
 
 from dir_jax.benchmark.programs import LEARNING_RATE, images_and_targets, pseudo_state
 from dir_jax.compare import checkout
-from dir_jax.compare.labels import random_labels
+from dir_jax.compare.samples import random_labels
 from dir_jax.models.network import DIR
 from dir_jax.weights.table import is_unused
 from mano_jax.constants import SIDES

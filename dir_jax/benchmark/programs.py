@@ -14,8 +14,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from dir_jax.compare.labels import random_targets
-from dir_jax.compare.pseudo_weights import pseudo_images, pseudo_state_dict, pseudo_tensor
+from dir_jax.compare.samples import pseudo_images, pseudo_state_dict, pseudo_tensor, random_targets
 from dir_jax.losses.terms import loss_terms
 from dir_jax.models.config import ModelConfig, model_config
 from dir_jax.models.forward import normalise_images

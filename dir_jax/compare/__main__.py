@@ -21,8 +21,8 @@ import jax
 import numpy as np
 import optax
 
-from dir_jax.compare import checkout, labels, quantities
-from dir_jax.compare.pseudo_weights import pseudo_images, pseudo_state_dict
+from dir_jax.compare import checkout, quantities
+from dir_jax.compare.samples import pseudo_images, pseudo_state_dict, random_labels
 from dir_jax.models.network import create_model
 from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD
 from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
@@ -111,7 +111,7 @@ def _by_part(ours: Mapping, theirs: Mapping, stage: str, tolerance: float, floor
 def _training_rows(network, model, state, images, seed: int) -> list[Row]:
     import torch
 
-    targets, reference_targets = labels.random_labels(model.hands, seed, len(images))
+    targets, reference_targets = random_labels(model.hands, seed, len(images))
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
     theirs, losses = quantities.train_reference(network, images, reference_targets, optimiser)
     with jax.enable_x64(True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import sys
+import types
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,17 +22,9 @@ from mano_jax import Hand, HandPair
 
 NEEDED = ("models/dir.py", "manopth/manopth/manolayer.py", "SemGCN/p_gcn.py")
 STAND_INS = (
-    "imgaug",
-    "imgaug.augmenters",
-    "yacs",
-    "yacs.config",
-    "torchvision",
-    "torchvision.models",
-    "timm",
-    "timm.models",
-    "timm.models.layers",
-    "einops",
-)
+    "imgaug imgaug.augmenters yacs yacs.config torchvision torchvision.models timm timm.models "
+    "timm.models.layers einops mano mano.webuser"
+).split()
 WRAPPER = "mano.webuser.smpl_handpca_wrapper_HAND_only"
 OWN_MODULES = ("models", "utils", "SemGCN", "transformer", "manopth", "mano", "dataset", "config")
 
@@ -40,44 +33,24 @@ class ReferenceError(ValueError):
     """The folder is not a usable checkout; the message says what is missing."""
 
 
-class _Chumpy:
-    """What manopth expects of a hand file's arrays: the value under `.r`."""
-
-    def __init__(self, value: np.ndarray):
-        self.r = value
-
-
-class _Sparse:
-    def __init__(self, value: np.ndarray):
-        self._value = value
-
-    def toarray(self) -> np.ndarray:
-        return self._value
-
-
 def _hand_file(hand: Hand) -> dict[str, Any]:
     """A hand as manopth's loader returns it from an official file."""
+
+    def chumpy(value):  # manopth takes the value from under `.r`
+        return types.SimpleNamespace(r=value)
+
     return {
-        "betas": _Chumpy(np.zeros(10)),
-        "shapedirs": _Chumpy(hand.shapedirs),
-        "posedirs": _Chumpy(hand.posedirs),
-        "v_template": _Chumpy(hand.v_template),
-        "weights": _Chumpy(hand.lbs_weights),
-        "J_regressor": _Sparse(hand.J_regressor),
+        "betas": chumpy(np.zeros(10)),
+        "shapedirs": chumpy(hand.shapedirs),
+        "posedirs": chumpy(hand.posedirs),
+        "v_template": chumpy(hand.v_template),
+        "weights": chumpy(hand.lbs_weights),
+        "J_regressor": types.SimpleNamespace(toarray=lambda: hand.J_regressor),
         "hands_components": hand.hands_components,
         "hands_mean": hand.hands_mean,
         "f": hand.faces,
         "kintree_table": np.array([[-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14]]),
     }
-
-
-def _check(folder: pathlib.Path) -> None:
-    missing = [name for name in NEEDED if not (folder / name).is_file()]
-    if missing:
-        raise ReferenceError(
-            f"{folder} is not a checkout of the PyTorch code: {missing[0]} is missing; "
-            "clone github.com/PengfeiRen96/DIR and give its folder"
-        )
 
 
 def _is_own(name: str) -> bool:
@@ -93,12 +66,16 @@ def _imports(folder: pathlib.Path, hands: HandPair) -> Iterator[None]:
     stand_ins = {name: mock.MagicMock(name=name) for name in STAND_INS}
     wrapper = mock.MagicMock(name=WRAPPER)
     wrapper.ready_arguments = lambda path: _hand_file(hands["left" if "LEFT" in path else "right"])
-    stand_ins |= {"mano": mock.MagicMock(), "mano.webuser": mock.MagicMock(), WRAPPER: wrapper}
+    stand_ins[WRAPPER] = wrapper
     path = list(sys.path)
     sys.path[:0] = [str(folder / "manopth"), str(folder)]
     try:
         with mock.patch.dict(sys.modules, stand_ins):
-            yield
+            try:
+                yield
+            except Exception as error:  # the folder's own code, whatever it raises
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise ReferenceError(f"{folder} cannot be used ({reason})") from error
             # Other packages stay: some (numpy.fft) cannot be imported twice.
             imported = {
                 name: module
@@ -145,7 +122,7 @@ def build(checkout: str | pathlib.Path, hands: HandPair):
       A torch module.
 
     Raises:
-      ReferenceError: the folder lacks the code, or torch is not installed.
+      ReferenceError: the folder lacks the code or cannot be imported, or torch is not installed.
     """
     folder = usable(checkout)
     with _imports(folder, hands), on_cpu(), contextlib.redirect_stdout(None):
@@ -178,7 +155,12 @@ def usable(checkout: str | pathlib.Path) -> pathlib.Path:
       ReferenceError: the folder lacks the code, or torch is not installed.
     """
     folder = pathlib.Path(checkout).resolve()
-    _check(folder)
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise ReferenceError(
+            f"{folder} is not a checkout of the PyTorch code: {missing[0]} is missing; "
+            "clone github.com/PengfeiRen96/DIR and give its folder"
+        )
     try:
         import torch  # noqa: F401
     except ImportError:

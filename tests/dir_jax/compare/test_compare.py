@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 
 import numpy as np
 import pytest
 
 from dir_jax.compare import __main__ as compare
-from dir_jax.compare.labels import maps_as_the_reference
+from dir_jax.compare import checkout, quantities
+from dir_jax.compare.samples import maps_as_the_reference
+from dir_jax.losses.terms import RECIPES, loss_config
 
 
 def test_a_row_measures_against_the_largest_reference_value():
@@ -53,3 +57,24 @@ def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capsys):
 @pytest.mark.skipif("DIR_CHECKOUT" not in os.environ, reason="DIR_CHECKOUT names no PyTorch code")
 def test_a_real_checkout_agrees():
     assert compare.main(["--reference", os.environ["DIR_CHECKOUT"], "--salt", "5"]) == 0
+
+
+def test_a_checkout_that_cannot_be_imported_is_refused_in_one_line(tmp_path, monkeypatch):
+    """The folder has the files, but its code raises; what it left in `sys.modules` goes."""
+    for name in checkout.NEEDED:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("raise SyntaxError('two\\nlines')")
+    monkeypatch.setattr(checkout, "on_cpu", contextlib.nullcontext)
+    monkeypatch.setitem(sys.modules, "torch", object())
+    path, modules = list(sys.path), set(sys.modules)
+    with pytest.raises(checkout.ReferenceError, match=r"cannot be used \(SyntaxError: two\)"):
+        checkout.build(tmp_path, None)
+    assert sys.path == path and not {"models", "models.dir"} & (set(sys.modules) - modules)
+
+
+def test_terms_that_the_reference_does_not_have_are_left_out():
+    assert quantities.reference_loss_name("joints_xyz_left_0") == "joint_left_xyz_0"
+    assert quantities.reference_loss_name("offset_2") == "offset_2"
+    assert quantities.reference_loss_name("segmentation") == "seg"
+    recipe = loss_config(quantities.REFERENCE_RECIPE)
+    assert recipe == RECIPES["released"]
