@@ -47,24 +47,19 @@ def shard_name(split: str, shard: int, shards: int) -> str:
 
 
 def split_lengths(data_dir: str | os.PathLike, config: str = "interacting") -> dict[str, list[int]]:
-    """Records per shard of every prepared split.
+    """Records per shard of every prepared split, from TFDS's dataset_info.json.
 
     Raises:
       DatasetError: when nothing complete is prepared there.
     """
-    return read_lengths(version_folder(data_dir, config))
-
-
-def read_lengths(folder: pathlib.Path) -> dict[str, list[int]]:
-    """The same for a version folder, from TFDS's dataset_info.json."""
-    path = folder / "dataset_info.json"
+    path = version_folder(data_dir, config) / "dataset_info.json"
     try:
         splits = json.loads(path.read_text())["splits"]
         return {s["name"]: [int(n) for n in s["shardLengths"]] for s in splits}
     except FileNotFoundError:
         raise DatasetError(
-            f"no prepared data set in {folder}: run python -m input_pipeline.prepare --source RAW "
-            "--output DATA"
+            f"no prepared data set in {path.parent}: run python -m input_pipeline.prepare "
+            f"--source RAW --output {data_dir}"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} is damaged ({error}): prepare the data set again") from None

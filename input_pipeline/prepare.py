@@ -22,7 +22,6 @@ import pathlib
 import shutil
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -91,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
     folder = dataset.version_folder(options.output, options.config)
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder):
-        state = State(folder, hands, options.overwrite)
+        state = State(options, hands)
         empty = [split for split in splits if not _prepare_split(split, options, hands, state)]
     total = sum(map(sum, state.lengths.values()))
     print(f"{folder}: {total:,} frames in {', '.join(state.lengths) or 'no split'}")
@@ -180,14 +179,13 @@ def _planned(state: State, split: str, reader: Reader, groups, config, hands, fi
     for number, indices in enumerate(groups):
         shard = Shard(
             state.folder / shard_name(split, number, len(groups)),
-            state.note_path(split, f"{number:05d}.json"),
+            state.folder / ".notes" / split / f"{number:05d}.json",
             pathlib.Path(reader.images_folder),
             *plan_records(reader, indices, config, hands, fits),
         )
-        note = state.note(split, number)
-        same = note.get("key") == shard.key
-        if not (same and shard.is_done(note)):
-            state.open_for_writing(split, allowed=same)
+        note = shard.earlier_note()
+        if note is None or not shard.is_done(note):
+            state.open_for_writing(split, allowed=note is not None)
             note = None
         yield shard, note
 
@@ -216,15 +214,16 @@ class State:
       lengths: records per shard of every finished split.
     """
 
-    def __init__(self, folder: pathlib.Path, hands, overwrite: bool):
+    def __init__(self, options: argparse.Namespace, hands):
         """Reads the state an earlier run left and clears what a killed one was writing.
 
         Raises:
-          SourceError: when it was made with other hands and `overwrite` is not given.
+          SourceError: when it was made with other hands and --overwrite is not given.
         """
         from input_pipeline.shards import FORMAT
 
-        self.folder, self._overwrite = folder, overwrite
+        self._overwrite = options.overwrite
+        self.folder = folder = dataset.version_folder(options.output, options.config)
         for path in (*folder.glob(".[!l]*"), *folder.glob(".notes/*/.*")):
             if path.is_file():  # the lock says that nobody writes now
                 path.unlink()
@@ -232,7 +231,7 @@ class State:
                 shutil.rmtree(path)
         self.lengths: dict[str, list[int]] = {}
         with contextlib.suppress(dataset.DatasetError):
-            self.lengths = dataset.read_lengths(folder)
+            self.lengths = dataset.split_lengths(options.output, options.config)
         described = _describe(hands)
         try:
             before = json.loads((folder / "prepare.json").read_text())
@@ -240,7 +239,7 @@ class State:
             same = (before["format"], digest) == (FORMAT, described["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
             same, name = not self.lengths, "unknown hands"
-        if not (same or overwrite):
+        if not (same or self._overwrite):
             raise SourceError(
                 f"{folder} was prepared with {name}, now {hands.name}: add --overwrite to replace "
                 "it or choose another --output"
@@ -248,18 +247,6 @@ class State:
         if not same:
             self._withdraw(*self.lengths)
         write_json(folder / "prepare.json", {"format": FORMAT, "hands": described})
-
-    def note_path(self, split: str, name: str) -> pathlib.Path:
-        """A file of notes about a split."""
-        return self.folder / ".notes" / split / name
-
-    def note(self, split: str, number: int) -> dict[str, Any]:
-        """What an earlier run noted of a shard; {} for nothing."""
-        try:
-            note = json.loads(self.note_path(split, f"{number:05d}.json").read_text())
-            return note if isinstance(note, dict) else {}
-        except (OSError, ValueError):
-            return {}
 
     def open_for_writing(self, split: str, allowed: bool) -> None:
         """Called before a shard is made: a finished split is not half replaced unasked.

@@ -64,8 +64,16 @@ class Shard:
         digest.update(json.dumps(self.dropped).encode())
         return digest.hexdigest()
 
+    def earlier_note(self) -> dict[str, Any] | None:
+        """What an earlier run noted when it wrote this very shard; None for nothing."""
+        try:
+            note = json.loads(self.note.read_text())
+            return note if note["key"] == self.key else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def is_done(self, note: dict[str, Any]) -> bool:
-        """Whether the run that left this note wrote the shard, and no lost photograph turned up."""
+        """Whether the file of that run is there, and no lost photograph has turned up since."""
         if not self.path.is_file() or self.path.stat().st_size != note["bytes"]:
             return False
         return not any(
