@@ -24,11 +24,19 @@ from collections.abc import Iterator
 
 import cv2
 
-from input_pipeline.synthetic.frame import make_frame
+from input_pipeline.synthetic.frame import FrameResult, make_frame
 from input_pipeline.synthetic.layout import Annotations
-from input_pipeline.synthetic.plan import FULL_VARIETY, SPLITS, VARIETIES, Variety, plan_split
-from input_pipeline.synthetic.posing import hand_models, posed_tasks
-from input_pipeline.synthetic.types import FrameResult, FrameTask, HandModel
+from input_pipeline.synthetic.plan import (
+    FULL_VARIETY,
+    SPLITS,
+    VARIETIES,
+    FrameTask,
+    HandModel,
+    Variety,
+    hand_models,
+    plan_split,
+    posed_tasks,
+)
 from input_pipeline.workers import pool, sigterm_interrupts
 
 # mano_jax is imported in functions: drawing processes import this module and need no jax.

@@ -7,18 +7,170 @@ own seed, so the result does not depend on who draws it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 
 import cv2
 import numpy as np
 
 from input_pipeline.render import vertex_normals
-from input_pipeline.synthetic import interaction
-from input_pipeline.synthetic.meetings import MEETINGS
-from input_pipeline.synthetic.photograph import photograph
-from input_pipeline.synthetic.scene import light_scene
-from input_pipeline.synthetic.studio import MIDDLE, Camera
-from input_pipeline.synthetic.types import FrameResult, FrameTask, HandModel, PlacedHand
+from input_pipeline.synthetic import body, interaction, light, surface
+from input_pipeline.synthetic.interaction import MEETINGS
+from input_pipeline.synthetic.photograph import Lit, photograph
+from input_pipeline.synthetic.plan import FrameTask, HandModel
+from input_pipeline.synthetic.studio import MIDDLE, Camera, Capture
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PlacedHand:
+    """A hand in the world.
+
+    Attributes:
+      rotation: (3, 3) of MANO's root.
+      transl: (3,) metres, MANO's: x_world = rotation @ (x - wrist) + wrist + transl.
+      vertices: (778, 3) metres, world.
+      joints: (21, 3) metres, world.
+      pose: (45,) axis-angle without hands_mean.
+    """
+
+    rotation: np.ndarray
+    transl: np.ndarray
+    vertices: np.ndarray
+    joints: np.ndarray
+    pose: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FrameResult:
+    """What the files say about one frame.
+
+    Attributes:
+      task: what was asked, without the posed hands.
+      placed: hands by side.
+      pictures: (camera, file name relative to the split's image folder) of every view.
+    """
+
+    task: FrameTask
+    placed: dict[str, PlacedHand]
+    pictures: list[tuple[Camera, str]]
+
+
+@functools.lru_cache(maxsize=64)
+def _skin(model: HandModel, seed: tuple[int, ...]) -> surface.Skin:
+    return surface.skin(
+        model.anatomy, model.joints, model.tips, model.template, model.steps, model.faces, seed
+    )
+
+
+def light_scene(
+    task: FrameTask, placed: dict[str, PlacedHand], models: dict[str, HandModel]
+) -> list[Lit]:
+    """Hands, arms and trunk of one frame with the lamps' light on them."""
+    generator = np.random.default_rng((*task.seed, 1))
+    rest = _body_parts(task, placed, models, generator)
+    occluders = [(placed[side].vertices, models[side].faces) for side in placed]
+    occluders += [(part.vertices, part.faces) for part in rest]
+    middle = np.mean([hand.vertices.mean(axis=0) for hand in placed.values()], axis=0)
+    views = light.lamp_views(occluders, task.capture.lights, middle)
+    lamps = (task.capture, views)
+    parts, arms = [], {part.hand: part for part in rest if part.hand}
+    for side, hand in placed.items():
+        parts += _lit_hand_and_arm(lamps, models[side], hand, arms[side], generator)
+    for part in rest:
+        if not part.hand:
+            parts.append(_lit_part(lamps, part, generator))
+    return parts
+
+
+def _leaving(lamps: tuple, points: np.ndarray, normals: np.ndarray, skin: bool) -> tuple:
+    """(light that falls on points (P, 3), shares of the lamps (L, P))."""
+    capture, views = lamps
+    shares = light.lit_shares(views, points)
+    wrap = light.SKIN_WRAP if skin else light.CLOTH_WRAP
+    falls = light.irradiance(
+        normals, shares, capture.lights, capture.strengths, capture.ambient, wrap
+    )
+    return falls, shares
+
+
+def _lit_hand_and_arm(
+    lamps: tuple, model: HandModel, hand: PlacedHand, arm: body.Part, generator: np.random.Generator
+) -> list[Lit]:
+    """A hand and its forearm, whose normals and colours agree where they meet."""
+    capture, ring = lamps[0], len(model.loop)
+    skin = _skin(model, (*capture.seed, 2 + (model.side == "left")))
+    faces = model.steps[-1].faces
+    # One mesh for the normals: the arm's first ring is the hand's open edge.
+    numbers = np.concatenate([model.loop, len(hand.vertices) + np.arange(len(arm.vertices) - ring)])
+    whole = np.concatenate([hand.vertices, arm.vertices[ring:]])
+    coarse = vertex_normals(whole, np.concatenate([model.faces, numbers[arm.faces]]))
+    arm_normals, coarse = coarse[numbers], coarse[: len(hand.vertices)]
+    vertices = surface.round_out(model.steps, hand.vertices, coarse)
+    smooth = surface.spread(model.steps, coarse)
+    bumpy = vertices + skin.height[:, None] * smooth
+    normals = smooth + vertex_normals(bumpy, faces) - vertex_normals(vertices, faces)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    falls, shares = _leaving(lamps, vertices, normals, True)
+    albedo = skin_albedo(capture, skin)
+    shine, sharpness = 0.02 + 0.10 * skin.nail, 14 + 50 * skin.nail
+    lit = Lit(vertices, faces, normals, falls * albedo, shares, shine, sharpness, None)
+
+    rows = len(arm.vertices) // ring
+    fade = np.clip(1 - np.arange(rows) / (0.45 * rows), 0, 1).repeat(ring)[:, None]
+    mottled = _mottled(capture, arm.vertices, generator)
+    mottled = fade * np.tile(albedo[model.loop], (rows, 1)) + (1 - fade) * mottled
+    falls, shares = _leaving(lamps, arm.vertices, arm_normals, True)
+    ones = np.ones(len(arm_normals), np.float32)
+    return [lit, Lit(arm.vertices, arm.faces, arm_normals, falls * mottled, shares, 0.02 * ones,
+                     14 * ones, None)]  # fmt: skip
+
+
+def _mottled(capture: Capture, points: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Albedo (P, 3) of plain skin at points (P, 3)."""
+    mottle = 0.05 * surface.noise(points, 0.012, generator)
+    return capture.skin * (1 + mottle[:, None] * [1, 1.2, 1.2])
+
+
+def _lit_part(lamps: tuple, part: body.Part, generator: np.random.Generator) -> Lit:
+    normals = vertex_normals(part.vertices, part.faces)
+    leaves, shares = _leaving(lamps, part.vertices, normals, part.kind == "skin")
+    ones, cloth = np.ones(len(normals), np.float32), part.cloth
+    if part.kind == "skin":
+        leaves, cloth = leaves * _mottled(lamps[0], part.vertices, generator), None
+    return Lit(part.vertices, part.faces, normals, leaves, shares, 0.02 * ones, 14 * ones, cloth,
+               part.torso)  # fmt: skip
+
+
+def skin_albedo(capture: Capture, skin: surface.Skin) -> np.ndarray:
+    """(W, 3) linear albedo of one hand: the subject's tone with the painted detail."""
+    darkness = 1 - np.sqrt(capture.skin.mean())
+    # Palms of dark hands are much lighter than their backs; of light hands hardly.
+    pale = 1 + (0.15 + 2.2 * darkness**3) * skin.pale[:, None]
+    red = capture.red * skin.red[:, None] * np.array([0.05, -0.10, -0.09])
+    albedo = capture.skin * pale * (1 + red) * skin.shade[:, None]
+    nail = np.minimum(1.3 * capture.skin + [0.08, 0.04, 0.04], 0.9)
+    share = 0.6 * skin.nail[:, None]
+    return np.clip(albedo * (1 - share) + nail * share, 0.005, 0.95)
+
+
+def _body_parts(task: FrameTask, placed: dict, models: dict, generator) -> list[body.Part]:
+    """Arms of the seen hands, and the trunk when the capture shows one."""
+    capture, parts, torso = task.capture, [], []
+    for side, hand in placed.items():
+        backward = -hand.rotation @ models[side].anatomy.frame[:, 0]
+        ring = hand.vertices[models[side].loop]
+        numbers = generator.normal(size=3)
+        elbow, shoulder = body.elbow_and_shoulder(
+            side, ring.mean(axis=0), backward, capture.shoulders, numbers
+        )
+        parts += body.forearm(side, ring, elbow, backward, capture.bare, capture.girth)
+        along = elbow - ring.mean(axis=0)
+        along /= np.linalg.norm(along)
+        torso += body.upper_arm(elbow, shoulder, along, capture.bare >= 1)
+    if capture.trunk is not None:
+        torso += [body.trunk(capture.shoulders, *capture.trunk), body.neck(capture.shoulders)]
+    return parts + [dataclasses.replace(part, torso=True) for part in torso]
+
 
 JPEG_QUALITY = 88
 MARGIN_PX = 6

@@ -9,8 +9,8 @@ import pathlib
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from input_pipeline.synthetic.frame import FrameResult, PlacedHand
 from input_pipeline.synthetic.studio import Camera, Capture
-from input_pipeline.synthetic.types import FrameResult, PlacedHand
 
 FILE_ORDER = (4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17, 0)
 """The files' order of a hand's joints, in numbers of ours: fingers from tip to base, wrist last."""

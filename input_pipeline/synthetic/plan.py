@@ -1,15 +1,27 @@
-"""Which captures, sequences, frames and views a split has; all from the seed."""
+"""What is drawn: captures, sequences, frames and views, all from the seed, and their posed hands.
+
+Posing needs jax, which is imported when used: drawing processes do without.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from input_pipeline.synthetic import gestures, interaction
-from input_pipeline.synthetic.gestures import POSTURES, Posture, blend
-from input_pipeline.synthetic.meetings import MEETINGS
+from input_pipeline.synthetic import body, gestures, interaction, surface
+from input_pipeline.synthetic.gestures import (
+    POSTURES,
+    Anatomy,
+    Posture,
+    anatomy,
+    blend,
+    finger_pose,
+)
+from input_pipeline.synthetic.interaction import MEETINGS
 from input_pipeline.synthetic.studio import BACKDROPS, PITCH, ROLL, YAW, Capture, capture
 
 SPLITS = ("train", "val", "test")
@@ -84,28 +96,87 @@ VARIETIES = {"studio": FULL_VARIETY, "everyday": EVERYDAY}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FramePlan:
-    """A frame before its hands are posed; the fields are those of `types.FrameTask`.
+class HandModel:
+    """What drawing needs to know of one hand, side "left" or "right"; rest pose, metres."""
 
-    `postures` and `pose_numbers` ((20,) normal numbers) are by side.
+    side: str
+    faces: np.ndarray
+    template: np.ndarray
+    joints: np.ndarray
+    tips: np.ndarray
+    anatomy: Anatomy
+
+    @functools.cached_property
+    def steps(self) -> list[surface.Refinement]:
+        """Refinements of the mesh."""
+        return surface.refinements(self.faces, len(self.template))
+
+    @functools.cached_property
+    def loop(self) -> np.ndarray:
+        """The wrist's open edge."""
+        return body.boundary_loop(self.faces)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PosedHand:
+    """A hand with its fingers posed and its root at rest.
+
+    Attributes:
+      vertices: (778, 3) metres.
+      joints: (21, 3).
+      wrist: (3,) MANO's first joint, about which the root turns.
+      pose: (45,) axis-angle without hands_mean, as the files hold it.
+    """
+
+    vertices: np.ndarray
+    joints: np.ndarray
+    wrist: np.ndarray
+    pose: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FrameTask:
+    """All that one frame is made from.
+
+    Attributes:
+      capture: where and who.
+      sequence: the sequence's name.
+      hand_type: "interacting", "left" or "right".
+      meeting: key of `interaction.MEETINGS`.
+      exchanged: whether the hands swap the roles of the meeting.
+      numbers: (24,) normal numbers of the placement.
+      postures: what the fingers form, by side.
+      pose_numbers: (20,) normal numbers of the fingers' variation, by side.
+      seed: of everything else.
+      number: the frame's number, unique in its capture.
+      views: how many cameras take a picture.
+      hands: posed hands by side; none before `posed_tasks` has posed them.
+      folder: the split's image folder.
     """
 
     capture: Capture
     sequence: str
-    number: int
     hand_type: str
     meeting: str
     exchanged: bool
     numbers: np.ndarray
     postures: dict[str, Posture]
     pose_numbers: dict[str, np.ndarray]
-    views: int
     seed: tuple[int, ...]
+    number: int = 0
+    views: int = 0
+    hands: dict[str, PosedHand] = dataclasses.field(default_factory=dict)
+    folder: str = ""
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Hands that are seen."""
+        return ("right", "left") if self.hand_type == "interacting" else (self.hand_type,)
 
 
 def plan_split(
     split: str, pictures: int, seed: int, variety: Variety = FULL_VARIETY
-) -> Iterator[FramePlan]:
+) -> Iterator[FrameTask]:
     """Lays out one split.
 
     Args:
@@ -134,7 +205,7 @@ def plan_split(
         yield from _plan_capture(one, share, variety)
 
 
-def _plan_capture(one: Capture, pictures: int, variety: Variety) -> Iterator[FramePlan]:
+def _plan_capture(one: Capture, pictures: int, variety: Variety) -> Iterator[FrameTask]:
     generator = np.random.default_rng((*one.seed, 1))
     number, sequence, left_over = int(generator.integers(400, 3000)), 0, pictures
     meetings = _shuffled_cycle(list(variety.meetings), generator)
@@ -168,7 +239,7 @@ def _plan_sequence(
     hand_type: str,
     blended: float,
     generator: np.random.Generator,
-) -> list[FramePlan]:
+) -> list[FrameTask]:
     exchanged = bool(generator.random() < 0.5)
     pairs = MEETINGS[meeting].postures
     roles = pairs[generator.integers(len(pairs))]
@@ -192,7 +263,71 @@ def _plan_sequence(
         numbers = np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * own
         placement, right, left = np.split(numbers, [interaction.NUMBERS, length - gestures.NUMBERS])
         plans.append(
-            FramePlan(one, name, 0, hand_type, meeting, exchanged, placement, formed,
-                      {"right": right, "left": left}, 0, (*one.seed, 2, sequence, frame))
+            FrameTask(one, name, hand_type, meeting, exchanged, placement, formed,
+                      {"right": right, "left": left}, (*one.seed, 2, sequence, frame))
         )  # fmt: skip
     return plans
+
+
+POSED_AT_ONCE = 64
+"""Frames posed in one call; a fixed number, so that one compiled program serves all."""
+
+
+def hand_models(pair) -> dict[str, HandModel]:
+    """What drawing needs of a `mano_jax.HandPair`, by side."""
+    from mano_jax import rest_joints, tip_indices
+
+    models = {}
+    for side in ("left", "right"):
+        hand = pair[side]
+        joints = np.asarray(rest_joints(hand, np.zeros(10, np.float32)), np.float64)
+        template = np.asarray(hand.v_template, np.float64)
+        tips = template[tip_indices(side, "intaghand")]
+        models[side] = HandModel(
+            side, np.asarray(hand.faces), template, joints, tips, anatomy(joints, tips, side)
+        )
+    return models
+
+
+def posed_tasks(
+    plans: Iterable[FrameTask], pair, models: dict[str, HandModel], folder: str
+) -> Iterator[FrameTask]:
+    """Poses the planned frames' fingers, some frames at a time.
+
+    Args:
+      plans: from `plan_split`.
+      pair: the `mano_jax.HandPair`.
+      models: from `hand_models`.
+      folder: the split's image folder.
+
+    Yields:
+      tasks for `make_frame`, in the plans' order.
+    """
+    plans = iter(plans)
+    while some := list(itertools.islice(plans, POSED_AT_ONCE)):
+        hands = {side: _pose(side, some, pair[side], models[side]) for side in models}
+        for index, plan in enumerate(some):
+            posed = {side: hands[side][index] for side in hands}
+            yield dataclasses.replace(plan, hands=posed, folder=folder)
+
+
+def _pose(side: str, plans: list[FrameTask], hand, model: HandModel) -> list[PosedHand]:
+    """One side's hands of some frames, root at rest."""
+    import jax
+
+    from mano_jax import pose_hand
+
+    rotations = [
+        finger_pose(model.anatomy, plan.postures[side], plan.pose_numbers[side]) for plan in plans
+    ]
+    padding = POSED_AT_ONCE - len(plans)
+    pose = np.pad(np.array(rotations, np.float32), ((0, padding), (0, 0), (0, 0)))
+    betas = np.array([plan.capture.betas for plan in plans], np.float32)
+    betas = np.pad(betas, ((0, padding), (0, 0)))
+    root = np.broadcast_to(np.eye(3, dtype=np.float32), (POSED_AT_ONCE, 3, 3))
+    posed = jax.jit(pose_hand, static_argnames="tips")(hand, root, pose, betas, tips="intaghand")
+    vertices, joints = np.asarray(posed.vertices, float), np.asarray(posed.joints, float)
+    without_mean = pose.reshape(-1, 45).astype(float) - np.asarray(hand.hands_mean)
+    return [
+        PosedHand(vertices[i], joints[i], joints[i, 0], without_mean[i]) for i in range(len(plans))
+    ]

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from input_pipeline.render import vertex_normals
-from input_pipeline.synthetic.anatomy import FINGERS, LONG_FINGERS, Anatomy
+from input_pipeline.synthetic.gestures import FINGERS, LONG_FINGERS, Anatomy
 
 LEVELS = 2
 """How often every triangle is cut into four."""

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 import mano_jax
 from input_pipeline import render, synthesize
-from input_pipeline.synthetic import frame, interaction, plan, posing
+from input_pipeline.synthetic import frame, interaction, plan
 
 COUNTS = {"train": 12, "val": 2, "test": 3}
 VARIETY = plan.Variety(single_share=0.3)
@@ -212,10 +212,10 @@ def test_same_bytes_for_any_number_of_processes(data_set, tmp_path):
 
 
 def test_hands_meet_without_running_into_each_other():
-    models = posing.hand_models(mano_jax.open_hands())
+    models = plan.hand_models(mano_jax.open_hands())
     plans = list(plan.plan_split("train", 26, 5, plan.Variety(views=1, single_share=0.0)))
     near, deep = 0, []
-    for task in posing.posed_tasks(plans, mano_jax.open_hands(), models, "unused"):
+    for task in plan.posed_tasks(plans, mano_jax.open_hands(), models, "unused"):
         placed = frame.place(task, models)
         right, left = placed["right"], placed["left"]
         distance, _ = cKDTree(right.vertices).query(left.vertices)
