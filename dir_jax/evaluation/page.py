@@ -28,6 +28,7 @@ from dir_jax.pictures.page import (
     Html,
     chart,
     element,
+    escape,
     folded,
     grid,
     image,
@@ -127,19 +128,15 @@ def _pck(results: Results) -> go.Figure:
     for name, result in results.items():
         if (mean := result.get("baseline_mean_hand")) and "pck" in mean:
             curves[_label(results, name, MEAN_HAND)] = mean
-    figure = make_subplots(
-        cols=len(PROTOCOLS),
-        shared_yaxes=True,
-        horizontal_spacing=0.02,
-        subplot_titles=list(PROTOCOLS),
-    )
+    panels = {"cols": len(PROTOCOLS), "subplot_titles": list(PROTOCOLS), "shared_yaxes": True}
+    figure = make_subplots(**panels, horizontal_spacing=0.02)
     for column, protocol in enumerate(PROTOCOLS, 1):
         for hue, (name, result) in zip(itertools.cycle(HUES), curves.items(), strict=False):
             curve = go.Scatter(
                 x=result["pck"]["thresholds_mm"],
                 y=result["pck"][protocol],
-                name=name,
-                legendgroup=name,
+                name=escape(name),
+                legendgroup=escape(name),
                 showlegend=column == 1,
                 line={"color": hue, "dash": "solid" if name in results else "dash"},
             )
@@ -152,7 +149,8 @@ def _pck(results: Results) -> go.Figure:
 
 def _bars(heights: Mapping[str, Sequence], labels: Sequence, x: str, y: str, **more) -> go.Figure:
     """Bars side by side, one colour for each name."""
-    bars = [go.Bar(name=name, x=labels, y=values, **more) for name, values in heights.items()]
+    named = {escape(name): values for name, values in heights.items()}  # plotly reads markup too
+    bars = [go.Bar(name=name, x=labels, y=values, **more) for name, values in named.items()]
     layout = {"template": THEME, "height": HEIGHT, "margin": {"t": 20}}
     axes = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
     return go.Figure(bars, layout | axes | {"showlegend": len(bars) > 1})

@@ -57,8 +57,11 @@ def test_everything_is_on_the_page(tmp_path, toy_folder, arrays):  # noqa: F811
 def test_joints_and_meshes_of_several_systems(tmp_path, toy_folder, arrays):  # noqa: F811
     joints = {"joints_xyz": joints_of(arrays["vertices_xyz"])}
     joints["gt_joints_xyz"] = joints_of(arrays["gt_vertices_xyz"])
-    assert run(tmp_path, toy_folder, p1=arrays, p2=joints)[0] == 0
-    meshes, skeletons = page_of(tmp_path).split("Samples: ")[1:]
+    assert run(tmp_path, toy_folder, **{"p<i>": arrays, "p2": joints})[0] == 0
+    page = page_of(tmp_path)
+    assert "p<i>" not in page and "p\\u003ci" not in page  # nor is the name of a predictor markup
+    assert kinds_of(figures_of(page), "scatter")[0]["data"][0]["name"] == "p&lt;i&gt;"
+    meshes, skeletons = page.split("Samples: ")[1:]
     assert meshes.count("<details") == skeletons.count("<details") == 5
     assert "as far apart as the true ones" in skeletons and "as far apart" not in meshes
     assert "data:image" in meshes and "data:image" not in skeletons  # no camera, no picture
