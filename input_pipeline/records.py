@@ -15,6 +15,8 @@ import numpy as np
 
 from mano_jax.constants import BETAS, JOINTS
 
+Array, F32 = np.ndarray, np.float32
+
 
 @dataclasses.dataclass(frozen=True)
 class Field:
@@ -27,56 +29,29 @@ class Field:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Record:
-    """One prepared example; `FIELDS` has its arrays' shapes and types by name.
+    """One prepared example, hands in the order left, right; `FIELDS` has its entries by name.
 
     Attributes:
       image: JPEG bytes of the STORED_SIZE window around the crop.
     """
 
     image: bytes
-    camera: Annotated[
-        np.ndarray, Field((3, 3), np.float32, "Intrinsics of the central 256x256 crop, pixels.")
-    ]
-    global_orient: Annotated[
-        np.ndarray,
-        Field((2, 3), np.float32, "Root rotation, axis-angle, camera axes (left, right)."),
-    ]
-    hand_pose: Annotated[
-        np.ndarray,
-        Field((2, 45), np.float32, "15 joint rotations, axis-angle, hands_mean included."),
-    ]
-    betas: Annotated[np.ndarray, Field((2, BETAS), np.float32, "MANO shape coefficients.")]
-    transl: Annotated[
-        np.ndarray,
-        Field(
-            (2, 3), np.float32, "Metres, camera axes: pose_hand(..., transl) is in camera space."
-        ),
-    ]
-    hand_valid: Annotated[
-        np.ndarray, Field((2,), np.bool_, "Whether the hand's parameters are known.")
-    ]
-    joints_xyz: Annotated[
-        np.ndarray,
-        Field((2, JOINTS, 3), np.float32, "Annotated joints, metres, camera axes, 21-joint order."),
-    ]
-    joint_valid: Annotated[
-        np.ndarray, Field((2, JOINTS), np.bool_, "Whether the annotated joint is known.")
-    ]
-    source_square: Annotated[
-        np.ndarray,
-        Field(
-            (3,), np.float32, "The crop in the photo: centre x, centre y, half side (photo pixels)."
-        ),
-    ]
-    source_size: Annotated[np.ndarray, Field((2,), np.int64, "Width and height of the photo.")]
+    camera: Annotated[Array, Field((3, 3), F32, "Intrinsics of the central 256x256 crop, pixels.")]
+    global_orient: Annotated[Array, Field((2, 3), F32, "Root rotation, axis-angle, camera axes.")]
+    hand_pose: Annotated[Array, Field((2, 45), F32, "15 axis-angles, hands_mean included.")]
+    betas: Annotated[Array, Field((2, BETAS), F32, "MANO shape coefficients.")]
+    transl: Annotated[Array, Field((2, 3), F32, "Metres: pose_hand(..., transl) is camera space.")]
+    hand_valid: Annotated[Array, Field((2,), np.bool_, "Whether the parameters are known.")]
+    joints_xyz: Annotated[Array, Field((2, JOINTS, 3), F32, "Annotated, metres, camera axes.")]
+    joint_valid: Annotated[Array, Field((2, JOINTS), np.bool_, "Whether the joint is annotated.")]
+    source_square: Annotated[Array, Field((3,), F32, "Crop in the photo: centre x, y, half side.")]
+    source_size: Annotated[Array, Field((2,), np.int64, "Width and height of the photo.")]
     hand_type: Annotated[str, Field((), object, "interacting, left or right, as annotated.")]
     capture: Annotated[str, Field((), object, "Capture, for example 3.")]
     sequence: Annotated[str, Field((), object, "Sequence name, for example 0390_dh_touchROM.")]
     camera_name: Annotated[str, Field((), object, "Camera, for example 400026.")]
     frame: Annotated[int, Field((), np.int64, "Frame number within the capture.")]
-    file_name: Annotated[
-        str, Field((), object, "File below images/<split>, or the number of a processed one.")
-    ]
+    file_name: Annotated[str, Field((), object, "Below images/<split>, or a processed one's.")]
 
 
 FIELDS: dict[str, Field] = {
