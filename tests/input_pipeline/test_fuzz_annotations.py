@@ -5,20 +5,17 @@ import functools
 import json
 import pathlib
 import tempfile
-from unittest import mock
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from input_pipeline import json_files
 from input_pipeline.image_files import safe_path
 from input_pipeline.records import deserialize, serialize
 from input_pipeline.shards import plan_records
-from input_pipeline.sources import interhand_files
 from input_pipeline.sources.frames import Frame
 from input_pipeline.sources.interhand import InterhandSplit
-from input_pipeline.troubles import FrameTrouble, SourceError, Tally
+from input_pipeline.troubles import FrameTrouble, SourceError
 from tests.input_pipeline import raw_data
 from tests.input_pipeline.raw_data import write_raw
 
@@ -131,38 +128,3 @@ def test_deep_nesting_and_huge_numbers():
             '{"3": ' + "9" * 6000,
         ):
             check_files(sound_files(), {kind: text.encode()})
-
-
-def table_of(path):
-    tally = Tally()
-    table = interhand_files.read_images(path, tally)
-    return table, tally.counts, tally.examples
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from([40, 900, 1 << 20]), st.data())
-def test_whole_pieces_and_single_entries_give_the_same_table(chunk, data):
-    content = copy.deepcopy(sound_files()["data"])
-    for _ in range(data.draw(st.integers(0, 2))):
-        spoil(content, data.draw)
-
-    add = interhand_files._Columns.add
-
-    def one_by_one(self, entries, tally):
-        for entry in entries:
-            add(self, [entry], tally)
-
-    with tempfile.TemporaryDirectory() as name:
-        path = pathlib.Path(name) / "data.json"
-        path.write_bytes(json.dumps(content).encode("utf-8", "surrogatepass"))
-        results = []
-        for adder in (add, one_by_one):
-            with (
-                mock.patch.object(json_files, "_CHUNK", chunk),
-                mock.patch.object(interhand_files._Columns, "add", adder),
-            ):
-                try:
-                    results.append(table_of(path))
-                except SourceError as error:
-                    results.append(str(error))
-    np.testing.assert_equal(results[0], results[1])
