@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs.arguments import BadInputError
 from dir_jax.training.interruptions import RunError, StopRequest
-from dir_jax.weights.workdir import DATA_FOLDER
+from dir_jax.weights.workdir import DATA_FOLDER, RAW_FOLDER
 
 SPLITS = ("train", "val", "test")
 
@@ -53,7 +53,7 @@ def find_data(config: ConfigDict, workdir: Path, stop: StopRequest) -> Data:
                 "python -m input_pipeline.prepare --source RAW --output DATA has written "
                 "(or --config.data.synthesize=True to try it on synthesised photographs)"
             )
-        make_data(config, workdir / "raw", folder, stop)
+        make_data(config, workdir / RAW_FOLDER, folder, stop)
     lengths = dataset.split_lengths(folder, config.data.subset)
     sizes = {split: sum(lengths.get(split, [])) for split in SPLITS}
     if sizes["train"] < 1:

@@ -44,7 +44,7 @@ from dir_jax.training.step import (
 )
 from dir_jax.training.validation import Validation, evaluate_best, label_sheet
 from dir_jax.weights.checkpoints import Checkpoint, CheckpointError, Checkpoints
-from dir_jax.weights.workdir import CHECKPOINTS_FOLDER
+from dir_jax.weights.workdir import CHECKPOINTS_FOLDER, RAW_FOLDER
 from mano_jax import HandPair, load_pair, open_hands
 
 
@@ -219,11 +219,11 @@ def check_sources(config: ConfigDict, workdir: Path, checkpoint: Checkpoint | No
       BadInputError, or the reader's own ValueError: a work folder of another recipe, or initial
         weights that cannot be read.
     """
-    saved = checkpoint.meta["config"] if checkpoint else settings.read_config(workdir)
-    if saved is not None:
-        settings.check_fits(config, saved, workdir)
     if checkpoint is not None:
+        settings.check_fits(config, checkpoint.meta["config"], workdir)
         return
+    if (workdir / RAW_FOLDER).is_dir():  # made for the recipe that config.json holds
+        settings.check_fits(config, settings.read_config(workdir) or config, workdir)
     imagenet, initial = config.train.imagenet_weights, config.train.initial_checkpoint
     if imagenet and initial:
         raise BadInputError(

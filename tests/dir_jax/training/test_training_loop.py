@@ -233,6 +233,20 @@ def test_another_recipes_work_folder_is_refused(training, fields, message):
         training("run", **fields)
 
 
+def test_before_there_is_anything_to_lose_a_recipe_may_change(training, tmp_path, monkeypatch):
+    def no_data(*_):
+        raise ValueError("no data")
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="no data"):
+        patch.setattr(run, "find_data", no_data)
+        training("run", **{"data.synthesize": False})
+    assert training("run", Stop(1)).code == STOPPED
+    (tmp_path / "other" / "raw").mkdir(parents=True)  # photographs of another recipe
+    run.settings.write_config(smoke.get_config(), tmp_path / "other")
+    with pytest.raises(ValueError, match=r"data.synthesize_train: 99 here, 16 in the"):
+        training("other", **{"data.synthesize_train": 99})
+
+
 def test_other_hands_or_other_data_are_refused(training, monkeypatch, tmp_path):
     fields = {"train.steps": 0, "train.epochs": 0.24}  # of 100 examples: three steps
     training("run", Stop(2), **fields)
