@@ -70,9 +70,10 @@ def make_loss(
 
     def loss(params, batch_stats, batch):
         targets = targets_from_batch(batch, hands)
+        images = normalise_images(batch["image"])  # the network computes in its input's type
         output, updates = model.apply(
             {"params": params, "batch_stats": batch_stats},
-            normalise_images(batch["image"]),
+            images.astype(jnp.result_type(images, *jax.tree.leaves(params))),
             train=True,
             mutable=["batch_stats"],
         )
