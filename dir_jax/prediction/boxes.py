@@ -13,7 +13,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from dir_jax.prediction.photos import Box, Photo, PhotoError, photo_from_image
 from input_pipeline.json_files import iterate_arrays
 from input_pipeline.troubles import SourceError
 
+if TYPE_CHECKING:
+    from dir_jax.prediction.detection import SeenHand
+
 FORMATS = (
     'InterHand2.6M\'s *_data.json; {"photo.jpg": [x, y, w, h], ...}; '
     'a list of {"file_name": ..., "box": [x, y, w, h]}; or lines of photo.jpg,x,y,w,h'
@@ -29,20 +32,6 @@ FORMATS = (
 
 Finder = Callable[[Source, np.ndarray], Photo]
 """Puts the crop in a photo (h, w, 3) uint8; raises PhotoError where there is no box for it."""
-
-
-class SeenHand(Protocol):
-    """One hand as a detector saw it: its box, and how sure it is, 0..1."""
-
-    box: Box
-    presence: float
-
-
-class Detector(Protocol):
-    """Sees hands in pixels (h, w, 3) uint8 RGB, the surest first."""
-
-    def hands(self, image: np.ndarray) -> Sequence[SeenHand]:
-        """See `Detector`."""
 
 
 class NoHandError(PhotoError):
@@ -79,16 +68,16 @@ def annotated(path: str | os.PathLike) -> Finder:
     return find
 
 
-def detected(detector: Detector) -> Finder:
-    """One box around all hands that a detector sees."""
+def detected(look: Callable[[np.ndarray], Sequence[SeenHand]]) -> Finder:
+    """One box around all hands that a detector sees in an image (`HandDetector.hands`)."""
 
     def find(source: Source, image: np.ndarray) -> Photo:
-        hands = detector.hands(image)
+        hands = look(image)
         if not hands:
             raise NoHandError(f"{source.path}: no hands found; give a box: --box x,y,w,h")
         boxes = tuple(hand.box for hand in hands)
-        sure = tuple(round(float(hand.presence), 3) for hand in hands)
         photo = photo_from_image(image, source.path, box_around(boxes))
+        sure = tuple(round(float(hand.presence), 3) for hand in hands)
         return photo._replace(box_from="detected", hand_boxes=boxes, confidence=sure)
 
     return find

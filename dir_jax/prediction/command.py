@@ -90,7 +90,7 @@ def _finder(arguments: argparse.Namespace) -> Finder:
         return whole_photo
     from dir_jax.prediction.detection import HandDetector  # its networks, only when needed
 
-    return detected(HandDetector())
+    return detected(HandDetector().hands)
 
 
 class Run:
@@ -179,9 +179,7 @@ class Run:
 def _found(photo: Photo) -> str:
     """What is known of where the hands are, and how sure."""
     if photo.box_from != "detected":
-        return {"given": "box given", "annotated": "box from the file"}.get(
-            photo.box_from, photo.box_from
-        )
+        return photo.box_from if photo.box is None else f"box {photo.box_from}"
     sure = " and ".join(f"{value:.2f}" for value in photo.confidence)
     if len(photo.confidence) == 1:
         return f"1 hand found (confidence {sure}); two are drawn, the other one is a guess"

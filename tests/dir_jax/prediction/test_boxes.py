@@ -31,16 +31,6 @@ class Seen(NamedTuple):
     presence: float = 0.9
 
 
-class KnownDetector:
-    """Answers with one list of boxes after the other."""
-
-    def __init__(self, answers):
-        self._answers = iter(answers)
-
-    def hands(self, image):
-        return [Seen(box) for box in next(self._answers)]
-
-
 def finds(path, *photos):
     """Boxes of photos according to a file; None where it has none."""
     find, boxes = annotated(path), []
@@ -144,7 +134,8 @@ def test_finders_say_where_the_box_comes_from(tmp_path):
     assert find(source(), IMAGE)[3:5] == (one, "annotated")
     with pytest.raises(PhotoError, match=r"b\.jpg: .*b\.csv has no box for it"):
         find(source("b.jpg"), IMAGE)
-    find = detected(KnownDetector([[(0, 0, 10, 10), (20, 5, 10, 10)], []]))
+    answers = iter([[Seen((0, 0, 10, 10)), Seen((20, 5, 10, 10))], []])
+    find = detected(lambda image: next(answers))
     assert find(source(), IMAGE)[3:] == (
         *((0, 0, 30, 15), "detected", ((0, 0, 10, 10), (20, 5, 10, 10)), (0.9, 0.9)),
     )

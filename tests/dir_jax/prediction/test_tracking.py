@@ -25,7 +25,7 @@ class Detector:
         self.box = box
         self.asked = 0
 
-    def hands(self, image):
+    def __call__(self, image):
         self.asked += 1
         return [types.SimpleNamespace(box=self.box, presence=0.9)] if self.box else []
 

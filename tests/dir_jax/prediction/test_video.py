@@ -155,20 +155,20 @@ def test_views_stand_beside_the_photo(hands, tmp_path):
         assert (view.astype(int).min(-1) < 200).mean() > 0.02
 
 
-class ScriptedDetector:
-    """Answers with the boxes of a script, one call after the other, and with nothing after."""
+def scripted(*script):
+    """A detector that answers with the boxes of a script, one call after the other."""
+    answers = iter(script)
 
-    def __init__(self, *script):
-        self._script = iter(script)
+    def look(image):
+        return [types.SimpleNamespace(box=box, presence=0.9) for box in next(answers, [])]
 
-    def hands(self, image):
-        return [types.SimpleNamespace(box=box, presence=0.9) for box in next(self._script, [])]
+    return detected(look)
 
 
 def test_frames_without_hands_stay_without(hands, tmp_path):
     """Frame 0: none seen; 1 seen; 2 none; 3 an answer that is not finite."""
     source = movie(tmp_path / "clip.mp4", [60, 100, 60, 255])
-    finder = detected(ScriptedDetector([], [BOX], [], [BOX]))
+    finder = scripted([], [BOX], [], [BOX])
     written = write_video(source, tmp_path, KnownPredictor(hands), finder, kinds=VIEWS)
     frames = lines(written.paths[1])
     assert [frame.get("why") for frame in frames] == [
@@ -184,7 +184,7 @@ def test_frames_without_hands_stay_without(hands, tmp_path):
 @pytest.mark.parametrize(
     ("finder", "message"),
     [
-        (detected(ScriptedDetector()), "no hands found in any of its 3 frames"),
+        (scripted(), "no hands found in any of its 3 frames"),
         (given([(500, 500, 9, 9)]), "outside the photo, which is 140 x 100"),
     ],
 )
