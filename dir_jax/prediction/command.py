@@ -71,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _finder(arguments: argparse.Namespace) -> Finder:
-    """The way to find boxes that the arguments ask for.
+def _finder(arguments: argparse.Namespace) -> Finder | None:
+    """The way to boxes that the arguments ask for; None: hands are to be looked for.
 
     Raises:
       ValueError: a number of boxes that fits nothing, an unreadable file.
@@ -86,11 +86,7 @@ def _finder(arguments: argparse.Namespace) -> Finder:
         return given(arguments.box)
     if arguments.boxes:
         return annotated(arguments.boxes)
-    if arguments.whole:
-        return whole_photo
-    from dir_jax.prediction.detection import HandDetector  # its networks, only when needed
-
-    return detected(HandDetector().hands)
+    return whole_photo if arguments.whole else None
 
 
 class Run:
@@ -98,12 +94,20 @@ class Run:
 
     Args:
       arguments: of the command line.
-      finder: where the hands are.
+      finder: where the hands are; None: they are looked for.
       total: photos and videos.
       clock: collects seconds.
     """
 
-    def __init__(self, arguments: argparse.Namespace, finder: Finder, total: int, clock: Clock):
+    def __init__(
+        self, arguments: argparse.Namespace, finder: Finder | None, total: int, clock: Clock
+    ):
+        self.detector = None
+        if finder is None:
+            from dir_jax.prediction.detection import HandDetector  # its networks, if needed
+
+            self.detector = HandDetector()
+            finder = detected(self.detector.hands)
         self.finder = finder
         self.total = total
         self.clock = clock
@@ -152,7 +156,7 @@ class Run:
             if photo is not None:
                 yield source, photo
 
-    def video(self, predictor: Predictor, source: Source, track: bool) -> None:
+    def video(self, predictor: Predictor, source: Source) -> None:
         """Reconstructs one video."""
         with self.item():
             written = write_video(
@@ -161,7 +165,7 @@ class Run:
                 predictor,
                 self.finder,
                 kinds=self.kinds,
-                track=track,
+                detector=self.detector,
                 smooth=self.smooth,
                 clock=self.clock,
             )
@@ -201,7 +205,6 @@ def predict(arguments: argparse.Namespace) -> int:
     begin = time.perf_counter()
     clock = Clock()
     finder = _finder(arguments)
-    detect = not (arguments.box or arguments.boxes or arguments.whole)
     sources, useless = find_sources(arguments.inputs)
     run = Run(arguments, finder, len(sources) + len(useless), clock)
     keep_compiled()
@@ -219,12 +222,12 @@ def predict(arguments: argparse.Namespace) -> int:
         predictors.append(Predictor(loaded, min(arguments.batch_size, len(photos)), clock))
         run.photos(predictors[-1], photos)
     if videos:
-        size = 1 if detect else arguments.batch_size
+        size = 1 if run.detector else arguments.batch_size
         predictors.append(Predictor(loaded, size, clock))
         if "html" in run.kinds:
             print("note: pages are made of photos, not of videos")
         for source in videos:
-            run.video(predictors[-1], source, detect)
+            run.video(predictors[-1], source)
     print(_timing(run, sum(p.looked_at for p in predictors), time.perf_counter() - begin))
     if run.failed:
         print(f"error: {run.failed} of {run.total} inputs could not be used", file=sys.stderr)

@@ -287,23 +287,26 @@ class HandDetector:
         self._palms = palms
         self._landmarks = landmarks
 
-    def __call__(self, image: np.ndarray) -> list[Box]:
-        """Boxes of the hands in (h, w, 3) uint8 RGB, the surest first."""
-        return [hand.box for hand in self.hands(image)]
+    def presence(self, image: np.ndarray, points: np.ndarray) -> float:
+        """How sure it is that there is a hand where its points (21, 2) are said to be, 0..1."""
+        return self._landmarks(image, region_of_points(points)).presence
 
-    def hands(self, image: np.ndarray) -> list[SeenHand]:
-        """At most two hands, the surest first; [] when none is seen."""
+    def hands(self, image: np.ndarray, thorough: bool = True) -> list[SeenHand]:
+        """At most two hands in (h, w, 3) uint8 RGB, the surest first; [] when none is seen.
+
+        Only a thorough look goes through parts of the photo, which takes up to a second or two.
+        """
         height, width = image.shape[:2]
         whole = Window(0, 0, width, height)
         seen = self._look(image, whole, [])
         if len(seen) < MOST_HANDS:
             seen = self._look(image, whole._replace(mirrored=True), seen)
-        if not seen:
+        if thorough and not seen:
             for window in _windows(width, height):
                 seen = self._look(image, window, seen)
                 if len(seen) >= MOST_HANDS:
                     break
-        if len(seen) == 1:
+        if thorough and len(seen) == 1:
             for window in _around(seen[0].box, width, height):
                 seen = self._look(image, window, seen)
         seen.sort(key=lambda hand: -hand.presence)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 from dir_jax.models.hands import decode
 from dir_jax.models.types import CAMERA_SCALE, CAMERA_TRANSLATION
-from dir_jax.prediction.boxes import Finder, NoHandError, intersection_over_union
+from dir_jax.prediction.boxes import NoHandError, detected, intersection_over_union
 from dir_jax.prediction.inputs import Source
 from dir_jax.prediction.photos import Box, Photo, PhotoError, photo_from_image
 from dir_jax.prediction.predictor import Result
 
-LOOK_AGAIN = 30
-"""Frames after which the detector confirms that the hands are where they are taken to be."""
-LOOK_FOR_LOST = 4
-"""Frames between two searches while there are no hands: a search of a whole photo is slow."""
+if TYPE_CHECKING:
+    from dir_jax.prediction.detection import HandDetector
+
+LOOK_AGAIN = 25
+"""Frames between two looks of the detector while hands are tracked: they may be elsewhere."""
+LOOK_FOR_LOST = 2
+"""Frames between two quick looks while there are no hands; a thorough one every `LOOK_AGAIN`."""
+CONFIRM = 5
+"""Frames between two confirmations that there is a hand where one is taken to be."""
+LEAST_PRESENCE = 0.4
+"""Of the surer hand, to go on tracking."""
 SAME_HANDS = 0.3
-"""Intersection over union from which two boxes hold the same hands."""
+"""Intersection over union of one frame's box and the next from which hands are not lost."""
 MIN_CUTOFF, SPEED_WEIGHT, SPEED_CUTOFF = 2.0, 1.0, 1.0
 """Hz, Hz per unit a second, Hz: the one-euro filter's three numbers at strength 1."""
 
@@ -64,23 +72,23 @@ def _share(cutoff: np.ndarray | float, step: float) -> np.ndarray | float:
 class Tracker:
     """A finder for the frames of one video: the last frame's hands give the next crop.
 
-    The detector is asked at the beginning, every `LOOK_AGAIN` frames, when the hands moved further
-    than hands do, and every `LOOK_FOR_LOST` frames while there are none.
+    The detector is asked at the beginning, now and then while hands are tracked or lost, and at
+    once when they seem to have moved further than hands do.
 
     Args:
-      finder: asks the detector.
+      detector: sees hands, and tells whether one is where it is taken to be.
       rate: frames a second.
       smooth: strength of the filter on the box.
     """
 
-    def __init__(self, finder: Finder, rate: float, smooth: float):
-        self._finder = finder
+    def __init__(self, detector: HandDetector, rate: float, smooth: float):
+        self._detector = detector
         self._rate = rate
         self._filter = OneEuro(smooth)
         self._box: Box | None = None
-        self._frame = -1
-        self._look_at = 0
         self._photo: Photo | None = None
+        self._frame = -1
+        self._look_at = self._thorough_at = 0
 
     def __call__(self, source: Source, image: np.ndarray) -> Photo:
         """Puts the crop in the next frame.
@@ -89,10 +97,8 @@ class Tracker:
           NoHandError: there are no hands in it, as far as is known.
         """
         self._frame += 1
-        self._photo = None
-        if self._frame >= self._look_at:
-            self._photo = self._look(source, image)
-        elif self._box is None:
+        self._photo = self._look(source, image) if self._frame >= self._look_at else None
+        if self._photo is None and self._box is None:
             raise NoHandError(f"{source.path}: no hands found")
         if self._photo is None:
             photo = photo_from_image(image, source.path, self._box)
@@ -100,31 +106,57 @@ class Tracker:
         return self._photo
 
     def _look(self, source: Source, image: np.ndarray) -> Photo | None:
-        """Asks the detector; None: the hands are where they were taken to be."""
-        self._look_at = self._frame + LOOK_FOR_LOST
-        before, self._box = self._box, None
-        photo = self._finder(source, image)  # or NoHandError: they are lost
-        self._look_at = self._frame + LOOK_AGAIN
-        if before and intersection_over_union(before, photo.box) > SAME_HANDS:
-            self._box = before
+        """Asks the detector; None: it sees nothing, or nothing new."""
+        tracked = self._box
+        thorough = tracked is None and self._frame >= self._thorough_at
+        if thorough:
+            self._thorough_at = self._frame + LOOK_AGAIN
+        self._look_at = self._frame + (LOOK_FOR_LOST if tracked is None else LOOK_AGAIN)
+        try:
+            look = functools.partial(self._detector.hands, thorough=thorough)
+            photo = detected(look)(source, image)
+        except NoHandError:
             return None
+        if tracked and not _elsewhere(photo, tracked):
+            return None
+        self._look_at = self._frame + LOOK_AGAIN
         self._filter.reset()
         self._box = photo.box
         return photo
 
-    def saw(self, result: Result | None) -> None:
-        """Tells what became of the last frame; None: there was nothing to see."""
-        if self._photo is None:
-            return
-        box = None if result is None else _box_of(result)
-        if box is None or intersection_over_union(box, self._photo.box) < SAME_HANDS:
-            self._box, self._look_at = None, 0  # nobody knows: look at once
-            return
+    def saw(self, result: Result | None) -> bool:
+        """Tells what the network answered for the last frame; None: nothing to be shown.
+
+        Returns:
+          Whether there are hands in that frame.
+        """
+        photo, box = self._photo, None
+        if result is not None:
+            box = _box_of(result)
+            if photo.box_from == "tracked" and self._frame % CONFIRM == 0:
+                sure = [self._detector.presence(photo.image, hand) for hand in result.joints_px[-1]]
+                box = box if max(sure) >= LEAST_PRESENCE else None
+        if box is None or intersection_over_union(box, photo.box) < SAME_HANDS:
+            self._box, self._look_at = None, 0  # nobody knows where they are: look at once
+            return result is not None and photo.box_from == "detected"
         x, y, width, height = box
+        unit = max(photo.image.shape)
         middle = np.array([x + width / 2, y + height / 2, width, height])
-        unit = max(self._photo.image.shape)
         x, y, width, height = unit * self._filter(middle / unit, self._frame / self._rate)
         self._box = (x - width / 2, y - height / 2, width, height)
+        return True
+
+
+def _elsewhere(photo: Photo, tracked: Box) -> bool:
+    """Whether a detector sees hands that are not, or not all, where they are taken to be.
+
+    It often sees only one of two hands that touch: a smaller box inside is no news.
+    """
+    overlap = intersection_over_union(photo.box, tracked)
+    if len(photo.hand_boxes) > 1:
+        return overlap < 0.5
+    both = photo.box[2] * photo.box[3] + tracked[2] * tracked[3]
+    return both * overlap / (1 + overlap) < 0.5 * photo.box[2] * photo.box[3]
 
 
 def _box_of(result: Result) -> Box | None:

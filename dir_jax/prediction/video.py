@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 # FFmpeg's and OpenCV's remarks on damaged files would stand beside our own one line.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when cv2 first opens a video
@@ -27,6 +27,9 @@ from dir_jax.prediction.predictor import Clock, Predictor, Result, batched
 from dir_jax.prediction.tracking import Smoother, Tracker
 from input_pipeline.files import whole_file, write_json
 from input_pipeline.image_files import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from dir_jax.prediction.detection import HandDetector
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -172,7 +175,7 @@ def write_video(
     finder: Finder,
     *,
     kinds: Sequence[str],
-    track: bool = False,
+    detector: HandDetector | None = None,
     smooth: float = 0.0,
     clock: Clock | None = None,
 ) -> Written:
@@ -183,10 +186,10 @@ def write_video(
     Args:
       source: the video.
       folder: where to.
-      predictor: of batch size 1 with `track`, where each result says where to look next.
+      predictor: of batch size 1 with a detector, as each result says where to look next.
       finder: where the hands are.
       kinds: of `outputs.FORMATS`, which of overlay, side and top are wanted.
-      track: asks the finder, a detector, only now and then (see `Tracker`).
+      detector: takes the finder's place: hands are tracked (see `Tracker`).
       smooth: strength of the filter on the hands' parameters; 0: none.
       clock: is told the seconds of each part.
 
@@ -197,8 +200,8 @@ def write_video(
     """
     clock = clock or Clock()
     video = open_video(source.path)
-    if track:
-        finder = Tracker(finder, video.rate, smooth)
+    if detector is not None:
+        finder = Tracker(detector, video.rate, smooth)
     paths = [result_path(folder, source.stem, ending) for ending in ("mp4", "jsonl", "json")]
     canvas = _Canvas([view for view in ("side", "top") if view in kinds], "overlay" in kinds)
     with_hands = frames = 0
@@ -254,8 +257,9 @@ def _look(
             result = results.get(place)
             if result is not None and not result.finite:
                 result, why[place] = None, "the network's answer is not finite"
-            if isinstance(finder, Tracker):
-                finder.saw(result)
+            if place in placed and isinstance(finder, Tracker) and not finder.saw(result):
+                result = None
+                why.setdefault(place, "no hands found")
             result = smoother(result, frame.number / video.rate)
             yield Seen(frame, result, why.get(place, ""))
 

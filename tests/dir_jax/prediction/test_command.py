@@ -193,10 +193,13 @@ def test_command_on_a_folder_with_a_detector(checkpoint, tmp_path, capsys, monke
             video(np.roll(noise, 10 * number, 1))
 
     class Detector:
-        def hands(self, image):
+        def hands(self, image, thorough=True):
             count = int(image.mean() > 30) + int(image.mean() > 80)
             boxes = [(20.0, 20, 60, 60), (70.0, 30, 50, 50)][:count]
             return [types.SimpleNamespace(box=box, presence=0.875) for box in boxes]
+
+        def presence(self, image, points):
+            return 0.9
 
     monkeypatch.setattr("dir_jax.prediction.detection.HandDetector", Detector)
     options = ["--checkpoint", checkpoint, "--batch_size", "2"]

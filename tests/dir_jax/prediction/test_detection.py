@@ -192,9 +192,9 @@ def test_hands_are_found_where_they_are_in_whatever_view(options, monkeypatch):
 
 def test_no_hands_are_looked_for_everywhere_once():
     scene = Scene([])
-    assert HandDetector(scene.palms, scene.landmarks)(scene_photo()) == []
+    assert HandDetector(scene.palms, scene.landmarks).hands(scene_photo()) == []
     assert 20 < scene.views < 120
-    assert HandDetector(scene.palms, scene.landmarks)(scene_photo()[:2, :3]) == []
+    assert HandDetector(scene.palms, scene.landmarks).hands(scene_photo()[:2, :3]) == []
 
 
 def test_windows_cover_the_photo():
@@ -207,5 +207,5 @@ def test_windows_cover_the_photo():
 
 def test_the_networks_see_no_hand_in_nothing():
     detector = HandDetector()
-    assert detector(np.full((120, 160, 3), 127, np.uint8)) == []
-    assert detector(np.zeros((1, 1, 3), np.uint8)) == []
+    assert detector.hands(np.full((120, 160, 3), 127, np.uint8)) == []
+    assert detector.hands(np.zeros((1, 1, 3), np.uint8)) == []

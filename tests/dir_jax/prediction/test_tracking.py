@@ -3,9 +3,16 @@ import types
 import numpy as np
 import pytest
 
-from dir_jax.prediction.boxes import NoHandError, detected, intersection_over_union
+from dir_jax.prediction.boxes import NoHandError, intersection_over_union
 from dir_jax.prediction.inputs import Source
-from dir_jax.prediction.tracking import LOOK_AGAIN, LOOK_FOR_LOST, OneEuro, Smoother, Tracker
+from dir_jax.prediction.tracking import (
+    CONFIRM,
+    LOOK_AGAIN,
+    LOOK_FOR_LOST,
+    OneEuro,
+    Smoother,
+    Tracker,
+)
 from tests.dir_jax.prediction.known_hands import known_result
 
 SOURCE = Source("clip.mp4", "clip", True, 0)
@@ -19,78 +26,103 @@ def known():
 
 
 class Detector:
-    """Sees one box, or nothing, and counts how often it was asked."""
+    """Sees boxes, and remembers how it was asked."""
 
-    def __init__(self, box):
-        self.box = box
-        self.asked = 0
+    def __init__(self, *boxes):
+        self.boxes = boxes
+        self.sure = 0.9
+        self.asked = []
 
-    def __call__(self, image):
-        self.asked += 1
-        return [types.SimpleNamespace(box=self.box, presence=0.9)] if self.box else []
+    def hands(self, image, thorough=True):
+        self.asked.append("thorough" if thorough else "quick")
+        return [types.SimpleNamespace(box=box, presence=0.9) for box in self.boxes]
+
+    def presence(self, image, points):
+        return self.sure
 
 
 def saw(tracker, known, photo, box):
     """Tells a tracker that the network saw the hands in a box."""
     x, y, width, height = box
     corners = np.array([[x, y], [x + width, y + height]])
-    uv = (corners - photo.square[:2]) / photo.square[2]
-    stages = known.stages.replace(vertices_uv=np.resize(uv, (2, 2, 778, 2)))
-    tracker.saw(
-        types.SimpleNamespace(photo=photo, vertices_px=photo.to_photo_px(stages.vertices_uv))
-    )
+    points = np.resize(corners, (1, 2, 778, 2))
+    result = types.SimpleNamespace(photo=photo, vertices_px=points, joints_px=points[:, :, :21])
+    return tracker.saw(result)
 
 
 def test_the_last_frames_hands_give_the_next_crop(known):
     """The detector is asked at the beginning and after LOOK_AGAIN frames only."""
     detector = Detector(HERE)
-    tracker = Tracker(detected(detector), 25, 0.0)
+    tracker = Tracker(detector, 25, 0.0)
     box, origins = HERE, []
     for number in range(LOOK_AGAIN + 2):
         photo = tracker(SOURCE, IMAGE)
         origins.append(photo.box_from)
         np.testing.assert_allclose(photo.box, box, atol=1e-6)
         box = (HERE[0] + 0.5 * number, HERE[1], *HERE[2:])
-        saw(tracker, known, photo, box)
+        assert saw(tracker, known, photo, box)
     assert origins == ["detected"] + ["tracked"] * (LOOK_AGAIN + 1)
-    assert detector.asked == 2
+    assert detector.asked == ["thorough", "quick"]
 
 
-def test_the_detector_corrects_a_track_that_went_astray(known):
+@pytest.mark.parametrize(
+    ("seen", "origin"),
+    [
+        ((THERE,), "detected"),
+        (((60.0, 55.0, 30.0, 30.0),), "tracked"),  # one of the two
+        ((HERE, THERE), "detected"),  # another one has come
+        ((), "tracked"),
+    ],
+)
+def test_the_detector_corrects_a_track_that_went_astray(known, seen, origin):
     detector = Detector(HERE)
-    tracker = Tracker(detected(detector), 25, 1.0)
+    tracker = Tracker(detector, 25, 1.0)
     photo = tracker(SOURCE, IMAGE)
-    detector.box = THERE
+    detector.boxes = seen
     saw(tracker, known, photo, HERE)
     for _ in range(LOOK_AGAIN - 1):
         photo = tracker(SOURCE, IMAGE)
         assert intersection_over_union(photo.box, HERE) > 0.99
         saw(tracker, known, photo, HERE)
-    photo = tracker(SOURCE, IMAGE)
-    assert (photo.box, photo.box_from, detector.asked) == (THERE, "detected", 2)
+    assert tracker(SOURCE, IMAGE).box_from == origin
+    assert detector.asked == ["thorough", "quick"]
 
 
 def test_hands_that_leap_are_looked_for_at_once(known):
     detector = Detector(HERE)
-    tracker = Tracker(detected(detector), 25, 1.0)
-    saw(tracker, known, tracker(SOURCE, IMAGE), THERE)
-    detector.box = THERE
+    tracker = Tracker(detector, 25, 1.0)
+    assert saw(tracker, known, tracker(SOURCE, IMAGE), THERE)  # detected: there are hands
+    detector.boxes = (THERE,)
     assert tracker(SOURCE, IMAGE)[3:5] == (THERE, "detected")
-    tracker.saw(None)  # nothing there
-    detector.box = None
+    assert not tracker.saw(None)
+    detector.boxes = ()
+    with pytest.raises(NoHandError):
+        tracker(SOURCE, IMAGE)
+
+
+def test_hands_that_nobody_confirms_are_gone(known):
+    detector = Detector(HERE)
+    tracker = Tracker(detector, 25, 1.0)
+    saw(tracker, known, tracker(SOURCE, IMAGE), HERE)
+    detector.boxes, detector.sure = (), 0.01
+    believed = [saw(tracker, known, tracker(SOURCE, IMAGE), HERE) for _ in range(CONFIRM)]
+    assert believed == [True] * (CONFIRM - 1) + [False]
     with pytest.raises(NoHandError):
         tracker(SOURCE, IMAGE)
 
 
 def test_lost_hands_are_looked_for_now_and_then(known):
-    detector = Detector(None)
-    tracker = Tracker(detected(detector), 25, 1.0)
-    for _ in range(2 * LOOK_FOR_LOST):
+    detector = Detector()
+    tracker = Tracker(detector, 25, 1.0)
+    for _ in range(LOOK_AGAIN + 2):
         with pytest.raises(NoHandError):
             tracker(SOURCE, IMAGE)
-        tracker.saw(None)
-    assert detector.asked == 2
-    detector.box = HERE
+    looks = detector.asked
+    assert looks.count("thorough") == 2 and looks[0] == "thorough"
+    assert len(looks) == (LOOK_AGAIN + 1) // LOOK_FOR_LOST + 1
+    detector.boxes = (HERE,)
+    with pytest.raises(NoHandError):
+        tracker(SOURCE, IMAGE)
     assert tracker(SOURCE, IMAGE).box == HERE
 
 
