@@ -44,17 +44,17 @@ class ArrayArchive(Mapping):
 
     def __init__(self, path: str | os.PathLike):
         self._path = pathlib.Path(path)
-        self._folder: tempfile.TemporaryDirectory | None = None
-        self._arrays: dict[str, np.ndarray] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="dir_jax_npz_")
         if not self._path.is_file():
             raise ArchiveError(f"{path}: no such file; wanted an npz file")
         try:
             with zipfile.ZipFile(self._path) as archive:
                 self._check_room(archive.infolist())
-                for member in archive.infolist():
-                    if member.filename.endswith(".npy"):
-                        name = member.filename.removesuffix(".npy")
-                        self._arrays[name] = self._map(archive, member)
+                self._arrays = {
+                    member.filename.removesuffix(".npy"): self._map(archive, member)
+                    for member in archive.infolist()
+                    if member.filename.endswith(".npy")
+                }
         except ArchiveError:
             raise
         except _DAMAGE as error:
@@ -75,48 +75,41 @@ class ArrayArchive(Mapping):
             read = {(1, 0): np.lib.format.read_array_header_1_0}
             header = read.get(version, np.lib.format.read_array_header_2_0)
             shape, fortran, dtype = header(file)
-            start = file.tell()
+            start, where = file.tell(), f"{self._path}: {member.filename}"
             if dtype.hasobject:
                 raise ArchiveError(
-                    f"{self._path}: {member.filename} holds Python objects; "
-                    "wanted numbers or text of a fixed width"
+                    f"{where} holds Python objects; wanted numbers or text of a fixed width"
                 )
-            declared = math.prod(shape) * dtype.itemsize
-            if min(shape, default=0) < 0 or declared != member.file_size - start:
-                raise ArchiveError(
-                    f"{self._path}: {member.filename} declares {declared} bytes and holds "
-                    f"{member.file_size - start}"
-                )
+            declared, held = math.prod(shape) * dtype.itemsize, member.file_size - start
+            if min(shape, default=0) < 0 or declared != held:
+                raise ArchiveError(f"{where} declares {declared} bytes and holds {held}")
             if 0 in shape or shape == ():
                 return np.frombuffer(file.read(), dtype).reshape(shape)
-            if member.compress_type != zipfile.ZIP_STORED:
-                path, offset = self._unpacked(file), 0
-            else:
+            if member.compress_type == zipfile.ZIP_STORED:
                 path, offset = self._path, self._data_offset(member) + start
+            else:
+                path, offset = self._unpacked(file), 0
         order = "F" if fortran else "C"
         return np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
 
     def _check_room(self, members: list[zipfile.ZipInfo]) -> None:
         """A small file may claim to unpack into more than the disk holds."""
         unpacked = sum(m.file_size for m in members if m.compress_type != zipfile.ZIP_STORED)
-        free = shutil.disk_usage(tempfile.gettempdir()).free
+        free = shutil.disk_usage(self._folder.name).free
         if unpacked > free:
             raise ArchiveError(
                 f"{self._path} unpacks to {unpacked} bytes; {tempfile.gettempdir()} has {free} free"
             )
 
-    def _unpacked(self, file) -> pathlib.Path:
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="dir_jax_npz_")
-        target = pathlib.Path(self._folder.name) / str(len(self._arrays))
-        with open(target, "wb") as out:
+    def _unpacked(self, file) -> str:
+        with tempfile.NamedTemporaryFile(dir=self._folder.name, delete=False) as out:
             shutil.copyfileobj(file, out, 1 << 22)
-        return target
+        return out.name
 
     def _data_offset(self, member: zipfile.ZipInfo) -> int:
         with open(self._path, "rb") as file:
             file.seek(member.header_offset)
-            fields = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-        if fields[0] != b"PK\x03\x04":
+            signature, *_, name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+        if signature != b"PK\x03\x04":
             raise ArchiveError(f"{self._path}: damaged at {member.filename}")
-        return member.header_offset + _LOCAL_HEADER.size + fields[-2] + fields[-1]
+        return member.header_offset + _LOCAL_HEADER.size + name + extra

@@ -23,7 +23,7 @@ from dir_jax.evaluation.predictions import __doc__ as predictions_format
 from dir_jax.evaluation.predictions import read_predictions, score_predictions
 from dir_jax.evaluation.runner import Evaluation, write_evaluation
 from dir_jax.evaluation.scores import Evaluated
-from dir_jax.evaluation.tables import all_tables, identity_row, write_samples
+from dir_jax.evaluation.tables import IDENTITY, all_tables, identity_row, write_samples
 from dir_jax.weights.loading import add_model_arguments, load_hands, load_named_model
 from dir_jax.weights.workdir import DATA_FOLDER, EVALUATION_FILE
 from input_pipeline.commands import command, one_line
@@ -168,9 +168,9 @@ def evaluate_model(
             evaluation.add(batch)
             bar.update(int(batch["mask"].sum()))
     columns = evaluation.scores.columns()
-    who = [names[number] for number in columns["index"].tolist()]
-    write_samples(outputs.samples(), columns, [identity_row(one) for one in who])
-    result = evaluation.result([one.camera_name for one in who])
+    who = [identity_row(names[number]) for number in columns["index"].tolist()]
+    write_samples(outputs.samples(), columns, who)
+    result = evaluation.result([row[IDENTITY.index("camera_name")] for row in who])
     result |= {"split": split, "step": loaded.meta.get("step")}
     data, count, scores = (folder, split, subset), arguments.pictures, evaluation.scores
     return Evaluated(

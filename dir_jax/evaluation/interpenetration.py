@@ -13,6 +13,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.sparse.csgraph
 
 VOXEL = 0.005
 """Side of a voxel in metres, the field's usual half centimetre."""
@@ -34,22 +35,13 @@ def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
       One array of directed edges for every connected piece of boundary; none for a closed mesh.
     """
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
-    present = {tuple(edge) for edge in edges.tolist()}
-    open_edges = [edge for edge in edges.tolist() if (edge[1], edge[0]) not in present]
-    piece: dict[int, int] = {}
-
-    def root(vertex: int) -> int:
-        piece.setdefault(vertex, vertex)
-        while piece[vertex] != vertex:
-            vertex = piece[vertex]
-        return vertex
-
-    for start, end in open_edges:
-        piece[root(start)] = root(end)
-    groups: dict[int, list] = {}
-    for edge in open_edges:
-        groups.setdefault(root(edge[0]), []).append(edge)
-    return [np.array(group) for group in groups.values()]
+    size = int(edges.max()) + 1
+    forward, backward = edges @ [size, 1], edges @ [1, size]
+    lonely = edges[~np.isin(forward, backward)]
+    links = scipy.sparse.coo_matrix((np.ones(len(lonely)), lonely.T), (size, size))
+    _, piece = scipy.sparse.csgraph.connected_components(links, directed=False)
+    pieces = piece[lonely[:, 0]]
+    return [lonely[pieces == number] for number in np.unique(pieces)]
 
 
 def close_mesh(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
