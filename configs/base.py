@@ -82,6 +82,8 @@ def data() -> ConfigDict:
                 "gain": 0.3,
                 "brightness": 0.05,
                 "noise": 0.01,
+                "jpeg": 0.0,
+                "occlusion": 0.0,
             },
         }
     )

@@ -2,11 +2,13 @@ r"""The network that is shipped: MediaPipe's landmark encoder under DIR with sma
 on synthesised photographs of one and two hands from all sides.
 
     python train.py --config configs/open_hands.py --workdir DIR
-    python train.py --config configs/open_hands.py --workdir DIR2 \
-        --config.train.initial_checkpoint=open_hands
+    python train.py --config configs/open_hands.py --workdir END \
+        --config.train.initial_checkpoint=DIR --config.train.steps=5000 \
+        --config.optimizer.schedule=cosine --config.optimizer.learning_rate=5e-4
+    python -m tools.ship_weights --workdir END --output dir_jax/weights/open_hands.safetensors
 
-The second line trains the shipped weights further, without the encoder's, which stay as they are.
-dir_jax/weights/README.md says how the shipped ones came about and how good they are.
+The first line has no end worth waiting for: it is stopped and started again, as time allows, while
+the validation figures fall. The second lets the learning rate fall from where it got to.
 """
 
 from __future__ import annotations
@@ -32,10 +34,17 @@ def get_config() -> ConfigDict:
         synthesize_test=1000,
     )
     config.data.augmentation.update(
-        rotation_degrees=45.0, scale=0.28, translation_px=38.0, blur=0.1, brightness=0.1, noise=0.02
+        rotation_degrees=45.0,
+        scale=0.28,
+        translation_px=38.0,
+        blur=0.1,
+        brightness=0.1,
+        noise=0.02,
+        jpeg=0.3,
+        occlusion=0.3,
     )
-    config.train.update(batch_size=16, steps=60_000, checkpoint_every=500)
-    config.optimizer.update(learning_rate=2e-3, warmup_steps=200)
+    config.train.update(batch_size=16, steps=400_000, checkpoint_every=500)
+    config.optimizer.update(learning_rate=2e-3, warmup_steps=200, schedule="inverse_root")
     config.validation.every = 1000
     config.evaluation.batch_size = 50
     return config

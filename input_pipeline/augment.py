@@ -46,6 +46,8 @@ class AugmentConfig:
       gain: colour channels are multiplied by 1 - gain to 1 + gain, each by its own.
       brightness: added to all pixels, as a part of full white, between minus and plus this.
       noise: standard deviation of the Gaussian noise of every value, as a part of full white.
+      jpeg: probability of a second compression, as photographs sent around have seen.
+      occlusion: probability of a patch of one colour in front of the hands.
     """
 
     rotation_degrees: float = 180.0
@@ -57,13 +59,15 @@ class AugmentConfig:
     gain: float = 0.3
     brightness: float = 0.05
     noise: float = 0.01
+    jpeg: float = 0.0
+    occlusion: float = 0.0
 
     def __post_init__(self):
         object.__setattr__(self, "blur_lengths", tuple(self.blur_lengths))
         for name in ("rotation_degrees", "translation_px", "brightness", "noise"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"augmentation: {name} is {getattr(self, name)}; wanted 0 or more")
-        for name in ("scale", "gain", "flip", "blur"):
+        for name in ("scale", "gain", "flip", "blur", "jpeg", "occlusion"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augmentation: {name} is {getattr(self, name)}; wanted 0 to 1")
         shortest, longest = self.blur_lengths
@@ -259,6 +263,49 @@ def recolour(image, gain, brightness, deviation, seed) -> tf.Tensor:
     return _recolour(image, gain, brightness, deviation, random_bytes)
 
 
+PATCH = (0.03, 0.25)
+"""Smallest and largest half side of an occluding patch, as parts of the crop's side."""
+JPEG_QUALITIES = (20, 90)
+
+
+def _units(count: int, seed, number: int) -> tf.Tensor:
+    """(count,) uniform numbers in 0..1; a different `number`, unrelated ones."""
+    seed = tf.random.experimental.stateless_fold_in(seed, number, alg="philox")
+    return tf.random.stateless_uniform([count], seed, alg="philox")
+
+
+def occlude(image: tf.Tensor, probability: float, seed) -> tf.Tensor:
+    """With some probability, a patch of one colour in the picture: a rectangle or an ellipse.
+
+    Args:
+      image: (256, 256, 3) float32 grey levels.
+      probability: of a patch.
+      seed: (2,) of the draws.
+
+    Returns:
+      The picture, likewise.
+    """
+    unit = _units(9, seed, 1)
+    grid = (tf.range(CROP_SIZE, dtype=tf.float32) + 0.5) / CROP_SIZE
+    half = PATCH[0] + unit[1:3] * (PATCH[1] - PATCH[0])
+    x, y = tf.abs(grid - unit[3])[None] / half[0], tf.abs(grid - unit[4])[:, None] / half[1]
+    inside = tf.where(unit[5] < 0.5, tf.maximum(x, y), tf.sqrt(x * x + y * y)) < 1.0
+    inside &= unit[0] < probability
+    return tf.where(inside[..., None], 255.0 * unit[6:9], image)
+
+
+def recompress(image: tf.Tensor, probability: float, seed) -> tf.Tensor:
+    """With some probability, what a JPEG file of random quality keeps of (H, W, 3) uint8."""
+    unit = _units(2, seed, 2)
+    lowest, highest = JPEG_QUALITIES
+    quality = tf.cast(lowest + (highest - lowest) * unit[1], tf.int32)
+    return tf.cond(
+        unit[0] < probability,
+        lambda: tf.ensure_shape(tf.image.adjust_jpeg_quality(image, quality), image.shape),
+        lambda: image,
+    )
+
+
 def augment_example(image: tf.Tensor, camera: tf.Tensor, draws: dict, config: AugmentConfig):
     """Applies one example's draws to its photograph and camera.
 
@@ -282,9 +329,14 @@ def augment_example(image: tf.Tensor, camera: tf.Tensor, draws: dict, config: Au
         lambda: wide[REACH:-REACH, REACH:-REACH],
     )
     pixels = tf.ensure_shape(pixels, (CROP_SIZE, CROP_SIZE, 3))
+    if config.occlusion:
+        pixels = occlude(pixels, config.occlusion, draws["noise_seed"])
     noise = (config.noise * 255.0, draws["noise_seed"])
+    pixels = recolour(pixels, draws["gain"], draws["brightness"], *noise)
+    if config.jpeg:
+        pixels = recompress(pixels, config.jpeg, draws["noise_seed"])
     return {
-        "image": recolour(pixels, draws["gain"], draws["brightness"], *noise),
+        "image": pixels,
         "motion": tf.cast(motion, tf.float32),
         "camera": tf.cast(camera, tf.float32),
         "flip": draws["flip"],

@@ -195,3 +195,41 @@ def test_colour_and_noise():
 def test_bad_ranges_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         AugmentConfig(**changes)
+
+
+def test_a_patch_of_one_colour_hides_a_part():
+    image = tf.fill([256, 256, 3], 300.0)  # no patch has this level
+    shares = []
+    for number in range(30):
+        seed = augment.example_seed(1, 0, number)
+        hidden = augment.occlude(image, 1.0, seed).numpy()
+        inside = (hidden != 300).all(-1)
+        assert len(np.unique(hidden[inside], axis=0)) == 1
+        shares.append(inside.mean())
+        np.testing.assert_array_equal(augment.occlude(image, 0.0, seed), image)
+    assert 0.001 < min(shares) and max(shares) < 0.25 and np.ptp(shares) > 0.05
+
+
+def test_recompression_loses_little_and_only_sometimes():
+    y, x = np.mgrid[:256, :256]
+    levels = np.stack([x, y, (x + y) // 2], -1) + np.random.default_rng(0).integers(
+        -9, 9, (256, 256, 1)
+    )
+    image = tf.constant(np.clip(levels, 0, 255).astype(np.uint8))
+    changed = 0
+    for number in range(20):
+        seed = augment.example_seed(1, 0, number)
+        again = augment.recompress(image, 0.5, seed).numpy().astype(int)
+        difference = np.abs(again - image.numpy())
+        changed += bool(difference.any())
+        assert difference.mean() < 8
+    assert 4 < changed < 16
+
+
+def test_a_pipeline_with_everything_keeps_shape_and_type(golden):
+    config = AugmentConfig(jpeg=1.0, occlusion=1.0)
+    image = tf.zeros([STORED_SIZE, STORED_SIZE, 3], tf.uint8)
+    draws = augment.draw(augment.example_seed(0, 0, 0), config)
+    result = tf.function(augment.augment_example)(image, golden["camera"], draws, config)
+    assert result["image"].shape == (256, 256, 3) and result["image"].dtype == tf.uint8
+    assert result["image"].numpy().any()
