@@ -101,7 +101,8 @@ def _read(source: str | os.PathLike) -> tuple[dict[str, Any], Mapping[str, Any]]
     if not path.exists() and shipped.parent == SHIPPED and shipped.is_file():
         path = shipped
     if not path.exists():
-        names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")))
+        stems = {file.stem for file in SHIPPED.glob("*.safetensors")}
+        names = ", ".join(sorted(stem for stem in stems if not stem.startswith("mediapipe_")))
         raise WeightsError(
             f"{source}: no such file or folder; wanted a run's folder, a checkpoint, PyTorch "
             f"weights (DIR.pth){names and f', or one of the shipped weights: {names}'}"

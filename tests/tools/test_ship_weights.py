@@ -1,0 +1,41 @@
+import jax
+import numpy as np
+import pytest
+
+import mano_jax
+from dir_jax.models.config import TINY, model_config
+from dir_jax.models.network import create_model, initial_variables
+from dir_jax.weights.loading import load_weights, save_weights
+from tools import ship_weights
+
+CONFIG = {**TINY, "preset": "open_hands", "stages": 1, "landmark_widths": (0, 8, 8, 8),
+          "landmark_blocks": 1, "transformer_blocks": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "kind"), [(1.0, "float16"), (3e4, "float32")])
+def test_weights_are_shipped_in_half_where_that_costs_nothing(tmp_path, capsys, size, kind):
+    config = model_config(CONFIG)
+    variables = initial_variables(create_model(config, mano_jax.open_hands()), 0)
+    variables = jax.tree.map(np.asarray, variables)
+    params = variables["params"]["initial"]["params"]
+    params["bias"] = params["bias"] * size  # metres and radians that need more than three digits
+    save_weights(tmp_path / "run.safetensors", variables, config.__dict__, hands="open hand")
+    output = tmp_path / "shipped.safetensors"
+    arguments = ["--workdir", str(tmp_path / "run.safetensors"), "--output", str(output)]
+    assert ship_weights.main(arguments) == 0
+    assert f"{kind}, " in capsys.readouterr().out
+    shipped, same = load_weights(output)
+    assert model_config(same) == config
+    dtype = np.dtype(kind)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(a.astype(dtype), b.astype(dtype)),
+        variables,
+        shipped,
+    )
+
+
+def test_a_run_that_is_not_there_is_one_line(tmp_path, capsys):
+    arguments = ["--workdir", str(tmp_path / "no"), "--output", str(tmp_path / "o.safetensors")]
+    assert ship_weights.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
