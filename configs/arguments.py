@@ -96,7 +96,9 @@ def _problem(error: Exception) -> str:
     lines = [line.strip() for line in str(error).replace("\\n", "\n").splitlines() if line.strip()]
     first, last = (lines[0], lines[-1]) if lines else (type(error).__name__,) * 2
     if isinstance(error, OSError):
-        return f"--config cannot be read: {last}"
+        names = {path.stem for path in Path(__file__).parent.glob("*.py")}
+        shipped = ", ".join(sorted(names - {"__init__", "arguments", "base"}))
+        return f"--config cannot be read: {last}; the shipped recipes are {shipped}"
     if first.endswith("Error whilst parsing config file:"):
         return f"--config cannot be used: {last.removeprefix('ValueError: ')}"
     if "has no attribute 'get_config'" in first:
