@@ -90,6 +90,18 @@ def test_no_page_and_no_samples_on_request(tmp_path, toy_folder, arrays):  # noq
     assert "<details" not in other.read_text()
 
 
+def test_no_plotly_no_page(tmp_path, toy_folder, arrays, monkeypatch, capsys):  # noqa: F811
+    """Everything else is there all the same."""
+    for name in ("dir_jax.evaluation.page", "dir_jax.pictures.figures"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    status, result = run(tmp_path, toy_folder, p=arrays)
+    assert status == 0 and result["samples"] == 5
+    assert not (tmp_path / "evaluation.html").exists()
+    assert "no page to look at: this needs plotly" in capsys.readouterr().out
+
+
 def test_command_line_refuses_a_second_process(monkeypatch, capsys):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     assert evaluate_command.main(["--predictions", "p.npz"]) == 2
