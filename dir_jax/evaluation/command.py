@@ -24,7 +24,13 @@ from dir_jax.evaluation.predictions import read_predictions, score_predictions
 from dir_jax.evaluation.runner import Evaluation, write_evaluation
 from dir_jax.evaluation.scores import Evaluated
 from dir_jax.evaluation.tables import IDENTITY, all_tables, identity_row, write_samples
-from dir_jax.weights.loading import add_model_arguments, load_hands, load_named_model
+from dir_jax.weights.loading import (
+    DEFAULT,
+    add_model_arguments,
+    load_hands,
+    load_named_model,
+    shipped,
+)
 from dir_jax.weights.workdir import DATA_FOLDER, EVALUATION_FILE
 from input_pipeline.commands import command, one_line
 
@@ -67,9 +73,9 @@ def _check(arguments: argparse.Namespace, recipe: Mapping[str, Any]) -> None:
     for name in ("examples", "batch_size", "pictures"):
         if getattr(arguments, name) < 0:
             raise ValueError(f"--{name} is {getattr(arguments, name)}; wanted 0 or more")
-    sources = ("workdir", "checkpoint", "torch_checkpoint", "predictions")
+    sources = ("workdir", "checkpoint", "torch_checkpoint", "weights", "predictions")
     given = [f"--{name}" for name in sources if getattr(arguments, name)]
-    if len(given) != 1:
+    if len(given) != 1 and (given or not shipped(DEFAULT)):
         raise ValueError(
             f"{' and '.join(given) or 'nothing'} given; wanted one of "
             + ", ".join(f"--{name}" for name in sources)

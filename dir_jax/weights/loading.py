@@ -26,6 +26,8 @@ COMPILED = "~/.cache/dir_jax/compiled"
 """Where compiled programs are kept, unless JAX_COMPILATION_CACHE_DIR says otherwise."""
 SHIPPED = pathlib.Path(__file__).parent
 """Folder of the weights that come with the package, NAME.safetensors."""
+DEFAULT = "open_hands"
+"""Shipped weights that a command uses when none are named."""
 OPEN_HAND_NOTE = (
     "Using the built-in open hand, not MANO. "
     "If these weights were trained with MANO, add --mano FOLDER."
@@ -94,12 +96,17 @@ def save_weights(
     write_state_dict(path, arrays, {"config": json.dumps(dict(config)), **meta})
 
 
+def shipped(name: str | os.PathLike) -> pathlib.Path | None:
+    """The file of weights that come with the package; None: there are none of this name."""
+    path = SHIPPED / f"{name}.safetensors"
+    return path if path.parent == SHIPPED and path.is_file() else None
+
+
 def _read(source: str | os.PathLike) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Variables, and what the weights say of themselves, at least {"config": {"model"}}."""
     path = pathlib.Path(source)
-    shipped = SHIPPED / f"{source}.safetensors"
-    if not path.exists() and shipped.parent == SHIPPED and shipped.is_file():
-        path = shipped
+    if not path.exists():
+        path = shipped(source) or path
     if not path.exists():
         stems = {file.stem for file in SHIPPED.glob("*.safetensors")}
         names = ", ".join(sorted(stem for stem in stems if not stem.startswith("mediapipe_")))
@@ -212,8 +219,8 @@ def _mano_of_run(meta: Mapping[str, Any]) -> str | None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the ways to name a trained model (exactly one must be given) and --mano."""
-    group = parser.add_argument_group("model (one of these)")
+    """Adds the ways to name a trained model (at most one may be given) and --mano."""
+    group = parser.add_argument_group(f"model (one of these; default: the shipped {DEFAULT})")
     group.add_argument("--workdir", metavar="DIR", help="folder of a training run")
     group.add_argument(
         "--checkpoint", metavar="PATH", help="checkpoint, or dir_jax.convert's output"
@@ -237,13 +244,12 @@ def load_named_model(arguments: argparse.Namespace, mano: str | None = None) -> 
     Raises:
       ValueError, OSError: bad input; the message is for the user.
     """
-    loaded = load_model(
-        workdir=arguments.workdir,
-        checkpoint=arguments.checkpoint,
-        torch_checkpoint=arguments.torch_checkpoint,
-        weights=arguments.weights,
-        mano=arguments.mano or mano,
-    )
+    names = ("workdir", "checkpoint", "torch_checkpoint", "weights")
+    named = {name: getattr(arguments, name) for name in names}
+    if not any(named.values()) and shipped(DEFAULT):
+        print(f"note: no weights named; using the shipped {DEFAULT}")
+        named["weights"] = DEFAULT
+    loaded = load_model(**named, mano=arguments.mano or mano)
     for note in loaded.notes:
         print(f"note: {note}")
     return loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 
 import jax
@@ -158,6 +159,23 @@ def test_weights_are_shipped_by_name(tmp_path, monkeypatch, model, variables):
     for name in ("tinny", "../tiny"):
         with pytest.raises(WeightsError, match=r"no such file or folder.*shipped weights: tiny"):
             dir_jax.load_weights(name)
+
+
+def test_commands_use_shipped_weights_when_none_are_named(
+    tmp_path, monkeypatch, capsys, model, variables
+):
+    parser = argparse.ArgumentParser()
+    loading.add_model_arguments(parser)
+    monkeypatch.setattr(loading, "SHIPPED", tmp_path)
+    with pytest.raises(ValueError, match="0 sources of weights"):  # nothing is shipped
+        loading.load_named_model(parser.parse_args([]))
+    config = dataclasses.asdict(model.config)
+    loading.save_weights(tmp_path / "open_hands.safetensors", variables, config, hands="open hand")
+    loaded = loading.load_named_model(parser.parse_args([]))
+    _assert_same(loaded.variables, variables)
+    assert capsys.readouterr().out == "note: no weights named; using the shipped open_hands\n"
+    with pytest.raises(ValueError, match="/no/such"):
+        loading.load_named_model(parser.parse_args(["--weights", "/no/such"]))
 
 
 def test_files_of_weights_are_checked(tmp_path, model, variables):
