@@ -234,7 +234,8 @@ def test_the_first_bad_file_stops_before_any_scoring(tmp_path, toy_folder, array
         (["--config", "/no/such.py", "--workdir", "a"], "/no/such.py"),
     ],
 )
-def test_bad_commands_get_one_line(arguments, message, capsys):
+def test_bad_commands_get_one_line(arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("dir_jax.weights.loading.SHIPPED", tmp_path)  # nothing to fall back on
     assert evaluate_command.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error

@@ -312,7 +312,8 @@ def test_a_run_names_its_hands(checkpoint, tmp_path):
         (["--workdir", "w", "--box", "-1,2,0,3"], "the box '-1,2,0,3' is empty"),
     ],
 )
-def test_bad_commands_get_one_line(options, message, capsys):
+def test_bad_commands_get_one_line(options, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("dir_jax.weights.loading.SHIPPED", tmp_path)  # nothing to fall back on
     try:
         status = command.main(["--image", "a.jpg", "--output", "o", *options])
     except SystemExit as stop:  # argparse
