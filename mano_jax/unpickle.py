@@ -313,22 +313,23 @@ class Values:
         if self._left < 0:
             raise BadValueError("its arrays would grow far beyond the file")
 
+    def _array(self, data: Any, dtype: Any, shape: Any, fortran: bool, depth: int) -> np.ndarray:
+        dtype, shape = _dtype(dtype), checked_shape(shape)
+        return array_from_bytes(_bytes(self.plain(data, depth)), dtype, shape, fortran)
+
     def _make_ndarray(self, value: Recorded, depth: int) -> np.ndarray:
-        state = value.state
-        if not isinstance(state, tuple) or len(state) not in (4, 5):
+        if not isinstance(value.state, tuple) or len(value.state) not in (4, 5):
             raise BadValueError("an array without its contents")
-        shape, dtype, fortran, data = state[-4:]
-        dtype, data = _dtype(dtype), _bytes(self.plain(data, depth))
-        return array_from_bytes(data, dtype, checked_shape(shape), bool(fortran))
+        shape, dtype, fortran, data = value.state[-4:]
+        return self._array(data, dtype, shape, bool(fortran), depth)
 
     def _make_frombuffer(self, value: Recorded, depth: int) -> np.ndarray:
         data, dtype, shape, order = value.arguments
-        dtype, data = _dtype(dtype), _bytes(self.plain(data, depth))
-        return array_from_bytes(data, dtype, checked_shape(shape), order == "F")
+        return self._array(data, dtype, shape, order == "F", depth)
 
     def _make_scalar(self, value: Recorded, depth: int) -> np.generic:
         dtype, data = value.arguments
-        return array_from_bytes(_bytes(self.plain(data, depth)), _dtype(dtype), ())[()]
+        return self._array(data, dtype, (), False, depth)[()]
 
     def _make_encode(self, value: Recorded, depth: int) -> bytes:
         text, encoding = value.arguments

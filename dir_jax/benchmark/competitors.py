@@ -72,16 +72,13 @@ def prepare(
     """
     ways = ("eager", "compile") if compiled and mode == "forward" else ("eager",)
     for memory_format in FORMATS:
-        try:
-            network = load(folder, model, memory_format)
-        except Exception as error:  # of somebody else's code: a row of the table, not the end
-            yield from ((f"{way} {memory_format}", error) for way in ways)
-            continue
+        network = None
         for way in ways:
             options = {"compiled": True} if way == "compile" else {}
             try:
+                network = network or load(folder, model, memory_format)
                 run = RUNS[mode](network, batch, **options)
-            except Exception as error:
+            except Exception as error:  # of somebody else's code: a row of the table, not the end
                 run = error
             yield f"{way} {memory_format}", run
 

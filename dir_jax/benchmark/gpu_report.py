@@ -96,12 +96,9 @@ def write(arguments: argparse.Namespace, stamp: dict[str, str]) -> int:
 
 
 def _line(row: dict[str, Any]) -> str:
-    figures = (
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in row.items()
-        if name != "what"
-    )
-    return f"| {row['what']} | {', '.join(figures)} |"
+    figures = {n: float(f"{v:.4g}") if isinstance(v, float) else v for n, v in row.items()}
+    what = figures.pop("what")
+    return f"| {what} | {', '.join(f'{name} {value}' for name, value in figures.items())} |"
 
 
 def _network(config, pair, variant, mode, batch, repeats) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 import mano_jax
 from dir_jax.benchmark import __main__ as benchmark
-from dir_jax.benchmark import budgets, competitors, hands, measure, programs
+from dir_jax.benchmark import budgets, competitors, gpu_report, hands, measure, programs
 from dir_jax.benchmark.programs import VARIANTS, choose
 from dir_jax.benchmark.summary import operations
 from dir_jax.models.config import TINY
@@ -209,3 +209,22 @@ def test_what_grew_is_named():
     assert budgets.grown(stored, {**stored, "xla_fusions": 1031.0}) == [
         "xla_fusions grew from 1,000 to 1,031"
     ]
+
+
+def test_the_gpu_report_survives_what_does_not_fit(tmp_path, monkeypatch):
+    def figures(config, pair, variant, mode, batch, repeats):
+        if batch == 64:
+            raise MemoryError("RESOURCE_EXHAUSTED: out of memory\nlong report")
+        return {"seconds": 0.5, "per_s": 2.0 * batch}
+
+    monkeypatch.setattr(gpu_report, "_network", figures)
+    monkeypatch.setattr(gpu_report, "_hands", lambda pair, mode: {"per_s": 1e6})
+    monkeypatch.setattr(gpu_report, "pipeline_rate", lambda batch: 100.0)
+    assert benchmark.main(["--gpu_report", str(tmp_path / "report")]) == 0
+    rows = json.loads((tmp_path / "report.json").read_text())["rows"]
+    found = {row["what"]: row for row in rows}
+    assert found["inference, batch 8, bfloat16"]["per_s"] == 16
+    assert found["training step, batch 64, TF32"]["failed"] == "RESOURCE_EXHAUSTED: out of memory"
+    assert found["one picture at a time, T = 2, TF32"]["paper_per_s"] == 31
+    text = (tmp_path / "report.md").read_text()
+    assert text.count("\n| ") == len(rows) + 2 and "16,384 hands" in text
