@@ -170,9 +170,8 @@ def evaluate_model(
         loaded.model, loaded.variables, hands, baseline=baseline, volumes=volumes
     )
     with tqdm(total=size, unit="image", desc="evaluating", dynamic_ncols=True) as bar:
-        for batch in eval_batches(folder, split, batch_size=batch_size, limit=size, config=subset):
-            evaluation.add(batch)
-            bar.update(int(batch["mask"].sum()))
+        batches = eval_batches(folder, split, batch_size=batch_size, limit=size, config=subset)
+        evaluation.run(batches, bar.update)
     columns = evaluation.scores.columns()
     who = [identity_row(names[number]) for number in columns["index"].tolist()]
     write_samples(outputs.samples(), columns, who)

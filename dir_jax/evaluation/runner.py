@@ -100,17 +100,13 @@ class Evaluation:
 
     def run(
         self, batches: Iterable[dict[str, np.ndarray]], progress: Progress | None = None
-    ) -> dict[str, Any]:
-        """Adds all batches; calls `progress` with the number of samples after each.
-
-        Returns:
-          See `result`.
-        """
+    ) -> Evaluation:
+        """Adds all batches; calls `progress` with the number of samples after each."""
         for batch in batches:
             self.add(batch)
             if progress is not None:
                 progress(int((np.asarray(batch["mask"]) > 0).sum()))
-        return self.result()
+        return self
 
     def _mean_hands(self, size: int) -> Hands:
         vertices, offset = (

@@ -153,7 +153,7 @@ def _evaluate(
     with tqdm(total=total, unit="image", desc="evaluating", dynamic_ncols=True) as bar:
         baseline = mean_hand(data.folder, hands, config=data.subset)
         evaluation = Evaluation(model, variables, hands, baseline=baseline)
-        result = evaluation.run(_batches(config, data, "test", examples), bar.update)
+        result = evaluation.run(_batches(config, data, "test", examples), bar.update).result()
     write_evaluation(path, result)
     found, mean = result["wrist_scaled"], result["baseline_mean_hand"]["wrist_scaled"]
     print(

@@ -77,7 +77,7 @@ def test_perfect_model_scores_zero_and_stages_improve(toy_pair, tmp_path):
     offset = np.nan_to_num(wrists[:, 1] - wrists[:, 0]) / 0.15
     table = tmp_path / "samples.csv"
     measured = evaluation.Evaluation(Echo(), (vertices, offset), toy_pair)
-    result = measured.run([batch])
+    result = measured.run([batch]).result()
     who = [tables.identity_row(f"photo{i}") for i in range(6)]
     tables.write_samples(table, measured.scores.columns(), who)
     assert result["samples"] == 6
@@ -135,7 +135,7 @@ def test_batches_add_up_like_one(toy_pair):
     vertices = np.asarray(other.vertices_xyz - other.joints_xyz[:, :, :1])
     offset = np.random.default_rng(1).normal(0, 1, (6, 3)).astype(np.float32)
     measured = evaluation.Evaluation(Echo(), (vertices, offset), toy_pair, volumes=False)
-    result = measured.run([whole])
+    result = measured.run([whole]).result()
     # The Echo answers the first rows of its variables: give each part its own.
     parts = scores.Scores(toy_pair)
     for rows in (slice(0, 4), slice(4, 6)):
@@ -233,7 +233,7 @@ def test_baseline_is_scored_like_a_model(toy_pair):
     offset = np.broadcast_to(np.float32(baseline.offset / 0.15), (4, 3))
     variables = (np.array(vertices), np.array(offset))
     measured = evaluation.Evaluation(Echo(), variables, toy_pair, baseline=baseline, volumes=False)
-    result = measured.run([batch])
+    result = measured.run([batch]).result()
     for name in protocols.PROTOCOLS:
         assert result["baseline_mean_hand"][name] == pytest.approx(result[name], rel=1e-4)
     assert result["interpenetration_cm3"] is None
@@ -258,5 +258,5 @@ def test_volumes_are_those_of_the_meshes(toy_pair):
 
 def test_nothing_to_evaluate(toy_pair):
     with pytest.raises(ValueError, match="no samples"):
-        evaluation.Evaluation(Echo(), (np.zeros(1), np.zeros(1)), toy_pair).run([])
+        evaluation.Evaluation(Echo(), (np.zeros(1), np.zeros(1)), toy_pair).run([]).result()
     assert jax.config.jax_enable_x64 is False
