@@ -94,26 +94,23 @@ class Run:
 
     Args:
       arguments: of the command line.
-      finder: where the hands are; None: they are looked for.
       total: photos and videos.
       clock: collects seconds.
+
+    Raises:
+      ValueError: boxes that cannot be used.
     """
 
-    def __init__(
-        self, arguments: argparse.Namespace, finder: Finder | None, total: int, clock: Clock
-    ):
+    def __init__(self, arguments: argparse.Namespace, total: int, clock: Clock):
+        self.arguments, self.total, self.clock = arguments, total, clock
+        self.kinds = list(dict.fromkeys([*arguments.write, *["html"] * arguments.html]))
         self.detector = None
-        if finder is None:
+        self.finder = _finder(arguments)
+        if self.finder is None:
             from dir_jax.prediction.detection import HandDetector  # its networks, if needed
 
             self.detector = HandDetector()
-            finder = detected(self.detector.hands)
-        self.finder = finder
-        self.total = total
-        self.clock = clock
-        self.output = arguments.output
-        self.kinds = list(dict.fromkeys([*arguments.write, *["html"] * arguments.html]))
-        self.smooth = arguments.smooth
+            self.finder = detected(self.detector.hands)
         self.photo_count = self.video_count = self.frames = self.failed = self.status = 0
 
     @contextlib.contextmanager
@@ -141,7 +138,8 @@ class Run:
                             f"{photo.name}: the network's answer is not finite; check the weights"
                         )
                     with self.clock("drawing and writing"):
-                        paths = write_result(self.output, source.stem, result, self.kinds)
+                        output = self.arguments.output
+                        paths = write_result(output, source.stem, result, self.kinds)
                     self.photo_count += 1
                     self.say(f"{source.path}: {_found(photo)} -> {paths[0]}")
 
@@ -161,12 +159,12 @@ class Run:
         with self.item():
             written = write_video(
                 source,
-                self.output,
+                self.arguments.output,
                 predictor,
                 self.finder,
                 kinds=self.kinds,
                 detector=self.detector,
-                smooth=self.smooth,
+                smooth=self.arguments.smooth,
                 clock=self.clock,
             )
             self.video_count += 1
@@ -204,9 +202,8 @@ def predict(arguments: argparse.Namespace) -> int:
         raise ValueError("pages need one more package: pip install plotly")
     begin = time.perf_counter()
     clock = Clock()
-    finder = _finder(arguments)
     sources, useless = find_sources(arguments.inputs)
-    run = Run(arguments, finder, len(sources) + len(useless), clock)
+    run = Run(arguments, len(sources) + len(useless), clock)
     keep_compiled()
     with clock("loading"):
         loaded = load_named_model(arguments)
@@ -241,12 +238,9 @@ def _timing(run: Run, looked_at: int, total: float) -> str:
         f"{name} {1000 * seconds[name] / max(looked_at, 1):.0f} ms"
         for name in ("reading", "finding hands", "network", "drawing and writing")
     )
-    done = []
-    if run.photo_count or not run.video_count:
-        done.append(f"{run.photo_count} photo{'s' * (run.photo_count != 1)}")
-    if run.video_count:
-        videos = f"{run.video_count} video{'s' * (run.video_count != 1)}"
-        done.append(f"{videos} ({run.frames} frames)")
+    photos, videos = run.photo_count, run.video_count
+    done = [f"{photos} photo{'s' * (photos != 1)}"] if photos or not videos else []
+    done += [f"{videos} video{'s' * (videos != 1)} ({run.frames} frames)"] if videos else []
     return (
         f"{' and '.join(done)} in {total:.1f} s: "
         f"loading {seconds['loading']:.1f} s, compiling {seconds['compiling']:.1f} s; "
