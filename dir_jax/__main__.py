@@ -1,7 +1,7 @@
 """All commands under one name: `dir-jax COMMAND ...`, or `python -m dir_jax COMMAND ...`.
 
-`dir-jax predict ...` is `python predict.py ...`, and so on. A command's module is imported when it
-is called, so that none pays for what another needs.
+`dir-jax train --config quickstart ...` is `python train.py --config configs/quickstart.py ...`, and
+so on. A command's module is imported when it is called, so that none pays for what another needs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import dir_jax
 from input_pipeline.commands import command
 
 COMMANDS = {
+    "train": ("dir_jax.training.command", "trains a network from a recipe"),
     "train": ("dir_jax.training.command", "trains a network from a recipe"),
     "evaluate": ("dir_jax.evaluation.command", "measures a model, or anyone's predictions"),
     "predict": ("dir_jax.prediction.command", "both hands in photographs and videos"),

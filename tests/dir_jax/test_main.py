@@ -28,5 +28,5 @@ def test_help_names_all_commands_and_imports_none(tmp_path):
 def test_an_unknown_command_is_one_line(capsys):
     assert dir_jax_main.main(["evalute"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: unknown command 'evalute'; wanted one of evaluate, ")
+    assert said.startswith("error: unknown command 'evalute'; wanted one of train, ")
     assert said.count("\n") == 1
