@@ -14,7 +14,6 @@ from input_pipeline.commands import command
 
 COMMANDS = {
     "train": ("dir_jax.training.command", "trains a network from a recipe"),
-    "train": ("dir_jax.training.command", "trains a network from a recipe"),
     "evaluate": ("dir_jax.evaluation.command", "measures a model, or anyone's predictions"),
     "predict": ("dir_jax.prediction.command", "both hands in photographs and videos"),
     "convert": ("dir_jax.convert", "weights between PyTorch and Flax"),
