@@ -14,10 +14,10 @@ import sys
 import jax
 
 from dir_jax.models.network import create_model
-from dir_jax.weights.checkpoints import load_variables, save_variables
 from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
 from dir_jax.weights.table import is_unused
 from dir_jax.weights.torch_files import WeightsError, read_state_dict, write_state_dict
+from input_pipeline.commands import command
 from mano_jax import open_hands
 
 
@@ -35,25 +35,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     needed = "output" if arguments.torch_checkpoint else "checkpoint"
     if getattr(arguments, needed) is None:
         parser.error(f"--{needed} is needed")
-    try:
-        if arguments.torch_checkpoint:
-            _import(arguments.torch_checkpoint, arguments.output)
-        else:
-            _export(arguments.checkpoint, arguments.to_torch)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if arguments.torch_checkpoint:
+        _import(arguments.torch_checkpoint, arguments.output)
+    else:
+        _export(arguments.checkpoint, arguments.to_torch)
     return 0
 
 
 def _import(source: str, output: str) -> None:
+    from dir_jax.weights.checkpoints import save_variables
+
     if pathlib.Path(output).exists():
         raise WeightsError(f"{output} exists already; choose a new folder")
     state = read_state_dict(source)
@@ -68,6 +67,8 @@ def _import(source: str, output: str) -> None:
 
 
 def _export(checkpoint: str, target: str) -> None:
+    from dir_jax.weights.checkpoints import load_variables
+
     variables, meta = load_variables(checkpoint)
     model = create_model(meta["config"]["model"], open_hands())
     state = torch_from_variables(variables, model)

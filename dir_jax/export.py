@@ -23,6 +23,7 @@ from dir_jax.models.forward import normalise_images
 from dir_jax.models.network import DIR
 from dir_jax.models.types import IMAGE_SIZE, LENGTH_SCALE
 from dir_jax.weights.loading import add_model_arguments, load_named_model
+from input_pipeline.commands import command
 from input_pipeline.files import whole_file, write_bytes
 
 PLATFORMS = ("cpu", "cuda")
@@ -105,25 +106,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
     arguments = _parser().parse_args(argv)
     output = pathlib.Path(arguments.output)
-    try:
-        if not output.parent.is_dir():
-            raise ValueError(f"--output: there is no folder {output.parent}")
-        loaded = load_named_model(arguments)
-        platforms = tuple(arguments.platforms)
-        separate = arguments.separate_weights
-        print(f"exporting for {', '.join(platforms)}")
-        data = export_inference(loaded.model, loaded.variables, platforms, separate)
-        if separate:
-            with whole_file(weights_file(output)) as temporary, open(temporary, "wb") as file:
-                np.savez(file, **flat_weights(loaded.variables))
-        write_bytes(output, data)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if not output.parent.is_dir():
+        raise ValueError(f"--output: there is no folder {output.parent}")
+    loaded = load_named_model(arguments)
+    platforms = tuple(arguments.platforms)
+    separate = arguments.separate_weights
+    print(f"exporting for {', '.join(platforms)}")
+    data = export_inference(loaded.model, loaded.variables, platforms, separate)
+    if separate:
+        with whole_file(weights_file(output)) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **flat_weights(loaded.variables))
+    write_bytes(output, data)
     print(f"{output}: {len(data) / 1e6:.1f} MB")
     return 0
 

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 
 import cv2
 
+from input_pipeline.commands import command
 from input_pipeline.synthetic.frame import FrameResult, make_frame
 from input_pipeline.synthetic.layout import Annotations
 from input_pipeline.synthetic.plan import (
@@ -217,32 +218,26 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str]) -> int:
     """The command; returns the exit status."""
     options = _options(arguments)
-    from mano_jax import HandError, load_pair, open_hands
+    from mano_jax import load_pair, open_hands
 
     counts = {
         "train": options.train,
         "val": options.test if options.val is None else options.val,
         "test": options.test,
     }
-    try:
-        _check(options.output, counts, options.seed)
-        variety = _variety(options)
-        pair = load_pair(options.mano) if options.mano else open_hands()
-        print(f"hands: {pair.name}")
-        with sigterm_interrupts():
-            synthesize(
-                options.output, counts, seed=options.seed, variety=variety,
-                workers=options.workers, pair=pair,
-            )  # fmt: skip
-    except (SynthesisError, HandError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: stopped before the end; nothing was written", file=sys.stderr)
-        return 130
+    _check(options.output, counts, options.seed)
+    variety = _variety(options)
+    pair = load_pair(options.mano) if options.mano else open_hands()
+    print(f"hands: {pair.name}")
+    with sigterm_interrupts():
+        synthesize(
+            options.output, counts, seed=options.seed, variety=variety,
+            workers=options.workers, pair=pair,
+        )  # fmt: skip
     print(f"wrote {sum(counts.values())} pictures to {options.output}")
     return 0
 

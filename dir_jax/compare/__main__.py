@@ -28,6 +28,7 @@ from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD
 from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
 from dir_jax.weights.table import is_unused
 from dir_jax.weights.torch_files import read_state_dict
+from input_pipeline.commands import command
 from mano_jax import HandPair, load_pair, open_hands
 from mano_jax.constants import SIDES
 
@@ -219,19 +220,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
     arguments = _parser().parse_args(argv)
-    try:
-        state = None
-        if arguments.torch_checkpoint:
-            state = read_state_dict(arguments.torch_checkpoint)
-        hands = load_pair(arguments.mano) if arguments.mano else open_hands()
-        print(f"hands: {hands.name}")
-        rows = compare(arguments.reference, state, hands, arguments.train, arguments.salt)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    state = None
+    if arguments.torch_checkpoint:
+        state = read_state_dict(arguments.torch_checkpoint)
+    hands = load_pair(arguments.mano) if arguments.mano else open_hands()
+    print(f"hands: {hands.name}")
+    rows = compare(arguments.reference, state, hands, arguments.train, arguments.salt)
     print(report(rows))
     return 0 if all(row.agrees for row in rows) else 1
 
