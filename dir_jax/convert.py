@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import pathlib
+import shutil
 import sys
 
 import jax
@@ -53,14 +55,20 @@ def main(argv: list[str]) -> int:
 def _import(source: str, output: str) -> None:
     from dir_jax.weights.checkpoints import save_variables
 
-    if pathlib.Path(output).exists():
+    folder = pathlib.Path(output)
+    if folder.exists():
         raise WeightsError(f"{output} exists already; choose a new folder")
     state = read_state_dict(source)
     model = create_model("released", open_hands())  # the weights do not depend on the hands
     variables = variables_from_torch(state, model)
     unused = [name for name in state if is_unused(name)]
     meta = {"config": {"model": dataclasses.asdict(model.config)}, "source": str(source)}
-    save_variables(output, variables, meta)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        save_variables(temporary, variables, meta)
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     count = sum(v.size for v in jax.tree.leaves(variables["params"]))
     print(f"{len(state) - len(unused)} tensors, {count:,} weights: {source} -> {output}")
     print(f"{len(unused)} tensors left out (unused by the network, or hand model buffers)")

@@ -26,7 +26,7 @@ from dir_jax.weights.loading import add_model_arguments, load_named_model
 from input_pipeline.commands import command
 from input_pipeline.files import whole_file, write_bytes
 
-PLATFORMS = ("cpu", "cuda")
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 OUTPUTS = ("vertices_xyz", "joints_xyz", "vertices_uv", "joints_uv", "params", "offset_xyz")
 """(B, 2, 778, 3) and (B, 2, 21, 3) metres from each hand's root joint; (B, 2, 778, 2) and
 (B, 2, 21, 2) in [-1, 1] over the crop; (B, 2, 64); (B, 3) metres from the left wrist to the right
@@ -47,7 +47,7 @@ def inference(model: DIR):
 def export_inference(
     model: DIR,
     variables: Any,
-    platforms: tuple[str, ...] = PLATFORMS,
+    platforms: tuple[str, ...] = PLATFORMS[:2],
     separate_weights: bool = False,
 ) -> bytes:
     """Inference as serialised StableHLO, for any batch size.
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_model_arguments(parser)
     parser.add_argument("--output", required=True, metavar="FILE")
-    parser.add_argument("--platforms", nargs="+", default=list(PLATFORMS), metavar="NAME")
+    parser.add_argument("--platforms", nargs="+", default=PLATFORMS[:2], choices=PLATFORMS)
     parser.add_argument(
         "--separate_weights",
         action="store_true",

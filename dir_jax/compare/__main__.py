@@ -224,9 +224,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
     arguments = _parser().parse_args(argv)
-    state = None
-    if arguments.torch_checkpoint:
-        state = read_state_dict(arguments.torch_checkpoint)
+    state = read_state_dict(arguments.torch_checkpoint) if arguments.torch_checkpoint else None
     hands = load_pair(arguments.mano) if arguments.mano else open_hands()
     print(f"hands: {hands.name}")
     rows = compare(arguments.reference, state, hands, arguments.train, arguments.salt)

@@ -10,6 +10,7 @@ unused 1000-class layer; 43.0 M when shared), so the preset keeps those; graph="
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,21 @@ CHOICES = {
     "tips": ("manopth", "intaghand", "smplx"),
     "rotations": ("exact", "manopth"),
 }
+RANGES = {
+    "encoder_width": (1, 4096),
+    "image_stride": (1, 2),
+    "stages": (0, 3),
+    "feature_width": (2, 4096),
+    "joint_width": (1, 4096),
+    "plane_width": (1, 4096),
+    "graph_layers": (0, 100),
+    "transformer_blocks": (0, 100),
+    "transformer_heads": (1, 4096),
+    "root_joint": (0, 20),
+}
+"""Whole numbers, from and to."""
+SERIES = {"encoder_blocks": (4, 1), "landmark_widths": (4, 0), "bone_distance": (3, 0)}
+"""How many numbers, none below."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +119,15 @@ class ModelConfig:
                 raise ValueError(f"model.{name} is {value!r}; wanted one of {', '.join(allowed)}")
         for kind in parts.PARTS:
             parts.check(kind, getattr(self, kind))
-        if self.image_stride not in (1, 2):
-            raise ValueError(f"model.image_stride is {self.image_stride!r}; wanted 1 or 2")
-        if not 0 <= self.stages <= 3:
-            raise ValueError(f"model.stages is {self.stages}; wanted 0 to 3 refinements")
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(f"model.{name} is {value!r}; wanted {low} to {high}")
+        for name, (count, low) in SERIES.items():
+            value = getattr(self, name)
+            numbers = isinstance(value, tuple) and all(isinstance(v, int | float) for v in value)
+            if not numbers or len(value) != count or not all(low <= v < math.inf for v in value):
+                raise ValueError(f"model.{name} is {value!r}; wanted {count} numbers from {low}")
         if self.projection == "scatter" and self.planes not in ("joint", "sum", "none"):
             raise ValueError(
                 f"model.projection 'scatter' writes single pixels and cannot draw {self.planes!r} "

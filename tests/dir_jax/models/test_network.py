@@ -164,6 +164,11 @@ def test_a_preset_is_the_default_of_every_field():
         ({"stages": 4}, "model.stages is 4; wanted 0 to 3"),
         ({"projection": "scatter"}, "cannot draw 'bone' planes"),
         ({"joint_width": 130}, "cannot be split into 4 heads"),
+        ({"transformer_heads": 0}, "model.transformer_heads is 0; wanted 1 to"),
+        ({"stages": "abc"}, "model.stages is 'abc'; wanted 0 to 3"),
+        ({"feature_width": 0}, "model.feature_width is 0; wanted 2 to"),
+        ({"encoder_blocks": (1, 1)}, "model.encoder_blocks is .1, 1.; wanted 4 numbers from 1"),
+        ({"bone_distance": (1.0, 2.0, float("nan"))}, "model.bone_distance is .*nan.; wanted 3"),
     ],
 )
 def test_bad_configurations_are_named(config, message):

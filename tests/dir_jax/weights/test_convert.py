@@ -47,6 +47,14 @@ def test_there_and_back_is_exact_to_the_bit(model, variables):
     _assert_same(dir_jax.variables_from_torch(state, model), variables)
 
 
+@pytest.mark.parametrize("fields", [{"transformer_blocks": 0}, {"graph_layers": 0}])
+def test_fewer_layers_convert_too(model, fields):
+    fewer = dir_jax.create_model({**TINY, **fields}, model.hands)
+    variables = jax.tree.map(lambda s: np.ones(s.shape, s.dtype), variable_shapes(fewer))
+    state = dir_jax.torch_from_variables(variables, fewer)
+    _assert_same(dir_jax.variables_from_torch(state, fewer), variables)
+
+
 def test_the_full_state_dict_is_used_exactly_once():
     state = pseudo_weights.pseudo_state_dict(salt=4)
     model = reference.model()
@@ -127,6 +135,20 @@ def test_the_command_there_and_back(tmp_path, capsys):
     assert found.keys() == {n for n in state if not is_unused(n)}
     for name, value in found.items():
         np.testing.assert_array_equal(value, state[name])
+
+
+def test_a_stopped_conversion_leaves_nothing(tmp_path, monkeypatch, capsys):
+    state = pseudo_weights.pseudo_state_dict()
+    torch_zip.save(tmp_path / "DIR.pth", state)
+
+    def stopped(path, *_):
+        path.mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dir_jax.weights.checkpoints.save_variables", stopped)
+    command = ["--torch_checkpoint", str(tmp_path / "DIR.pth"), "--output", str(tmp_path / "out")]
+    assert convert.main(command) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["DIR.pth"]
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):
