@@ -23,7 +23,9 @@ def get_config(network: str = "released") -> ConfigDict:
     config.model = ConfigDict(dataclasses.asdict(PRESETS[network]))
     config.loss = ConfigDict(RECIPES[network])  # a weight for each term
     config.optimizer = {  # AdamW as torch has it
-        "learning_rate": 0.0,  # falls to 0 along a cosine over the whole run
+        "learning_rate": 0.0,
+        "schedule": "cosine",  # to 0 at the end; or "inverse_root": constant, then 1 / sqrt(step)
+        "constant_steps": 3000,  # of inverse_root
         "warmup_steps": 0,
         "weight_decay": 0.01,
         "b1": 0.9,

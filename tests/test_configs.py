@@ -169,6 +169,7 @@ class TestCommandLine:
         ("optimizer.learning_rate", -1.0),
         ("validation.every", 0),
         ("parallel.backend", "threads"),
+        ("optimizer.schedule", "linear"),
         ("train.epochs", 0.0),
         ("optimizer.b1", 2.0),
         ("optimizer.eps", float("nan")),

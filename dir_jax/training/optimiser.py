@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from ml_collections import ConfigDict
+
+SCHEDULES = ("cosine", "inverse_root")
 
 
 def cosine_schedule(learning_rate: float, steps: int, warmup_steps: int = 0) -> optax.Schedule:
@@ -18,6 +21,30 @@ def cosine_schedule(learning_rate: float, steps: int, warmup_steps: int = 0) -> 
     if warmup_steps == 0:
         return optax.cosine_decay_schedule(learning_rate, steps)
     return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, steps)
+
+
+def inverse_root_schedule(
+    learning_rate: float, constant_steps: int, warmup_steps: int = 0
+) -> optax.Schedule:
+    """A linear rise, a plateau to `constant_steps`, then falling with 1 / sqrt(step).
+
+    For runs whose end is not known beforehand.
+    """
+
+    def schedule(step):
+        rise = jnp.minimum(1.0, (step + 1) / max(warmup_steps, 1))
+        return learning_rate * rise * jnp.sqrt(constant_steps / jnp.maximum(step, constant_steps))
+
+    return schedule
+
+
+def make_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
+    """The learning rate that a recipe's group `optimizer` asks for, in a run of `steps`."""
+    if config.schedule == "inverse_root":
+        return inverse_root_schedule(
+            config.learning_rate, config.constant_steps, config.warmup_steps
+        )
+    return cosine_schedule(config.learning_rate, steps, config.warmup_steps)
 
 
 def adamw(

@@ -30,7 +30,7 @@ from dir_jax.training.interruptions import (
     locked,
     raise_on_lost_peer,
 )
-from dir_jax.training.optimiser import adamw, cosine_schedule
+from dir_jax.training.optimiser import adamw, make_schedule
 from dir_jax.training.record import Record, StepResults
 from dir_jax.training.step import (
     STOP,
@@ -188,7 +188,7 @@ def build(config: ConfigDict, parallel: Parallel, hands: HandPair, steps: int):
       The network, the optimiser, and `train_step(state, batch) -> (state, metrics)` on all devices.
     """
     fields = config.optimizer
-    schedule = cosine_schedule(fields.learning_rate, steps, fields.warmup_steps)
+    schedule = make_schedule(fields, steps)
     optimizer = adamw(
         schedule, weight_decay=fields.weight_decay, b1=fields.b1, b2=fields.b2, eps=fields.eps
     )

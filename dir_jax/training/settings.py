@@ -14,6 +14,7 @@ from configs.arguments import BadInputError
 from dir_jax.losses.terms import loss_config
 from dir_jax.models.config import model_config
 from dir_jax.training.devices import BACKENDS
+from dir_jax.training.optimiser import SCHEDULES
 from dir_jax.weights.workdir import CONFIG_FILE
 from input_pipeline.files import write_json
 
@@ -38,7 +39,7 @@ _FROM_0 = (
 )
 _FROM_1 = (
     "data.synthesize_train data.synthesize_val data.synthesize_test evaluation.batch_size "
-    "log.every train.batch_size train.checkpoint_every train.keep "
+    "log.every optimizer.constant_steps train.batch_size train.checkpoint_every train.keep "
     "validation.every"
 )
 RANGES = {
@@ -121,8 +122,9 @@ def check_values(config: ConfigDict) -> None:
             f"parallel.processes is {values['parallel.processes']} without parallel.coordinator; "
             "wanted the address of process 0, or auto"
         )
-    if (backend := values["parallel.backend"]) not in BACKENDS:
-        raise BadInputError(f"parallel.backend is {backend!r}; wanted one of {', '.join(BACKENDS)}")
+    for name, choices in (("parallel.backend", BACKENDS), ("optimizer.schedule", SCHEDULES)):
+        if values[name] not in choices:
+            raise BadInputError(f"{name} is {values[name]!r}; wanted one of {', '.join(choices)}")
     model_config(config.model.to_dict())
     loss_config(config.loss.to_dict())
 

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from dir_jax.training.optimiser import adamw, cosine_schedule, update_if
+from configs import base
+from dir_jax.training.optimiser import adamw, cosine_schedule, make_schedule, update_if
 from dir_jax.training.step import (
     create_train_state,
     fill,
@@ -28,6 +29,15 @@ def test_warm_up_rises_linearly_and_ends_at_zero():
     assert float(schedule(5)) == pytest.approx(5e-4)
     assert float(schedule(10)) == pytest.approx(1e-3)
     assert float(schedule(100)) == pytest.approx(0, abs=1e-9)
+
+
+def test_inverse_root_rises_stays_and_falls():
+    config = base.get_config().optimizer
+    config.update(schedule="inverse_root", learning_rate=1e-3, constant_steps=100, warmup_steps=10)
+    schedule = jax.jit(make_schedule(config, 9999))
+    wanted = {4: 5e-4, 9: 1e-3, 100: 1e-3, 400: 5e-4}
+    found = {step: float(schedule(step)) for step in wanted}
+    assert found == pytest.approx(wanted)
 
 
 def test_adamw_follows_torchs_published_algorithm():
