@@ -28,7 +28,9 @@ def available_cores() -> int:
 def in_order(function: Callable, tasks: Iterable, threads: int) -> Iterator:
     """Results of function(task) in the tasks' order, computed a few tasks ahead.
 
-    The first error ends the iteration; what then runs is finished, what waits is dropped.
+    The first error ends the iteration; what then runs is finished, what waits is dropped. An
+    iteration that is given up waits for nothing: the garbage collector may end it in any thread,
+    even in one that is just being started, and waiting for threads there would never end.
 
     Args:
       function: called in the threads.
@@ -36,17 +38,20 @@ def in_order(function: Callable, tasks: Iterable, threads: int) -> Iterator:
       threads: how many; as many tasks again wait for them.
     """
     waiting = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(function, task))
-                if len(waiting) >= 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = concurrent.futures.ThreadPoolExecutor(threads)
+    given_up = False
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(function, task))
+            if len(waiting) >= 2 * threads:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    except GeneratorExit:
+        given_up = True
+        raise
+    finally:
+        pool.shutdown(wait=not given_up, cancel_futures=True)
 
 
 @contextlib.contextmanager

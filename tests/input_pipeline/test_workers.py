@@ -2,9 +2,12 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+
+from input_pipeline.workers import in_order
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -30,3 +33,36 @@ def test_no_worker_outlives_the_command(tmp_path, number):
     else:
         assert command.returncode == -signal.SIGKILL
         assert not (tmp_path / "raw").exists()
+
+
+def test_an_iteration_that_is_given_up_waits_for_nothing():
+    """Else the garbage collector, ending it in a thread that is being started, waits for ever."""
+    finish = threading.Event()
+
+    def work(task):
+        if task:
+            finish.wait(60)
+        return task
+
+    results = in_order(work, range(100), 2)
+    assert next(results) == 0
+    closing = threading.Thread(target=results.close)
+    closing.start()
+    closing.join(20)
+    stuck = closing.is_alive()
+    finish.set()
+    assert not stuck
+
+
+def test_results_come_in_order_and_the_first_error_ends_them():
+    def work(task):
+        if task == 30:
+            raise ValueError("thirty")
+        return task * task
+
+    assert list(in_order(work, range(20), 3)) == [i * i for i in range(20)]
+    seen = []
+    with pytest.raises(ValueError, match="thirty"):
+        for value in in_order(work, range(100), 3):
+            seen.append(value)
+    assert seen == [i * i for i in range(30)]
