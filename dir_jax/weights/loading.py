@@ -193,9 +193,10 @@ def load_model(
     """
     sources = [s for s in (workdir, checkpoint, torch_checkpoint, weights) if s]
     if len(sources) != 1:
+        given = f"{len(sources)} models given" if sources else "No model given"
         raise ValueError(
-            f"{len(sources)} sources of weights given; "
-            "wanted one of --workdir, --checkpoint, --torch_checkpoint, --weights"
+            f"{given}. Use one of --workdir RUN, --checkpoint PATH, --torch_checkpoint DIR.pth "
+            "or --weights FILE"
         )
     variables, meta = _read(sources[0])
     notes: tuple[str, ...] = ()

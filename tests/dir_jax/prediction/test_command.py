@@ -301,8 +301,8 @@ def test_a_run_names_its_hands(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "0 sources of weights"),
-        (["--workdir", "a", "--checkpoint", "b"], "2 sources of weights"),
+        ([], "No model given"),
+        (["--workdir", "a", "--checkpoint", "b"], "2 models given"),
         (["--workdir", "/no/such"], "no such file or folder"),
         (["--workdir", "w", "--box", "1,2,3,4", "5,6,7,8"], "2 boxes for 1 photos"),
         (["--workdir", "w", "--batch_size", "0"], "--batch_size is 0"),

@@ -189,7 +189,7 @@ def test_commands_use_shipped_weights_when_none_are_named(
     parser = argparse.ArgumentParser()
     loading.add_model_arguments(parser)
     monkeypatch.setattr(loading, "SHIPPED", tmp_path)
-    with pytest.raises(ValueError, match="0 sources of weights"):  # nothing is shipped
+    with pytest.raises(ValueError, match="No model given"):  # nothing is shipped
         loading.load_named_model(parser.parse_args([]))
     config = dataclasses.asdict(model.config)
     loading.save_weights(tmp_path / "open_hands.safetensors", variables, config, hands="open hand")
