@@ -29,7 +29,7 @@ import jax
 import numpy as np
 
 from dir_jax.models import mediapipe
-from dir_jax.prediction.boxes import Box
+from dir_jax.prediction.photos import Box
 
 PALM_SIDE, LANDMARK_SIDE = 192, 224
 """Pixels along the inputs of the two networks."""
