@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -35,6 +36,21 @@ def whole_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: str | os.PathLike, refusal: Exception) -> Iterator[None]:
+    """Lets one process at a time work in a folder; the lock ends with the process, however it ends.
+
+    Raises:
+      Exception: `refusal`, when another process holds the lock.
+    """
+    with open(pathlib.Path(folder) / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise refusal from None
+        yield
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

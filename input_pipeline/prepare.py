@@ -13,7 +13,6 @@ import argparse
 import collections
 import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -29,7 +28,7 @@ from tqdm import tqdm
 from input_pipeline import dataset
 from input_pipeline.commands import FAILED, STOPPED, command
 from input_pipeline.dataset import CONFIGS, shard_name
-from input_pipeline.files import write_bytes, write_json
+from input_pipeline.files import locked_folder, write_bytes, write_json
 from input_pipeline.sources import find_layout, open_split
 from input_pipeline.sources.frames import SPLITS, Reader
 from input_pipeline.troubles import SourceError, Trouble, printable
@@ -89,7 +88,8 @@ def _run(options: argparse.Namespace) -> int:
     hands = _hands(options.mano)
     folder = dataset.version_folder(options.output, options.config)
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
+    busy = f"another prepare is running into {folder}: wait for it or choose another --output"
+    with locked_folder(folder, SourceError(busy)):
         state = State(options, hands)
         empty = [split for split in splits if not _prepare_split(split, options, hands, state)]
     total = sum(map(sum, state.lengths.values()))
@@ -115,23 +115,6 @@ def _hands(mano: str | None):
     hands = mano_jax.load_pair(mano)
     print(f"hands: {hands.name}")
     return hands
-
-
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path) -> Iterator[None]:
-    """Lets one preparation at a time work in a folder; the lock ends with the process.
-
-    Raises:
-      SourceError: when another preparation holds it.
-    """
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SourceError(
-                f"another prepare is running into {folder}: wait for it or choose another --output"
-            ) from None
-        yield
 
 
 def _prepare_split(split: str, options: argparse.Namespace, hands, state: State) -> int:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import os
 import signal
 import subprocess
@@ -32,6 +31,7 @@ from ml_collections import ConfigDict
 
 from configs.arguments import BadInputError
 from input_pipeline.commands import FAILED, FailedError
+from input_pipeline.files import locked_folder
 
 FINISHED = 0
 STOPPED = 75  # sysexits' EX_TEMPFAIL: nothing is wrong, come back later
@@ -126,14 +126,11 @@ def locked(workdir: Path) -> Iterator[None]:
     Raises:
       BadInputError: another process is at work there.
     """
-    with open(workdir / ".lock", "w") as file:
-        try:
-            if jax.process_index() == 0:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInputError(
-                f"another process is training in {workdir}; wait for it, or use another --workdir"
-            ) from None
+    if jax.process_index() != 0:
+        yield
+        return
+    busy = f"another process is training in {workdir}; wait for it, or use another --workdir"
+    with locked_folder(workdir, BadInputError(busy)):
         yield
 
 
