@@ -1,8 +1,8 @@
 """Which triangle every cell of a small map sees: a z-buffer in JAX, for labels made on the device.
 
-Each cell is tested against every triangle (brute force): at 32x32 and 3076 triangles that is three
-million tests an image, a thousandth of the network's arithmetic, without sorting or indexing.
-Nothing here carries gradients.
+A hand's triangles are small: most span a cell or two of 32x32. Each is tested against the few cells
+of a window at its corner, which scatters the nearest into the map; the rare larger ones are tested
+against every cell. Nothing here carries gradients.
 """
 
 from __future__ import annotations
@@ -11,9 +11,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+WINDOW = 3
+"""Cells along the window of a small triangle."""
 
 CHUNK = 128
-"""Triangles tested at a time; bounds the memory to side^2 * CHUNK numbers an image."""
+"""Larger triangles tested at a time; bounds the memory to side^2 * CHUNK numbers an image."""
+
+_EDGE = 1e-3
+"""Of a cell: room for rounding where a window begins and ends."""
 
 NEAR = 1e-3
 """Metres: triangles with a vertex nearer than this, or behind the camera, are left out."""
@@ -50,21 +57,21 @@ def nearest_faces(
     """
     vertices_uv, depth = jax.lax.stop_gradient((vertices_uv, depth))
     faces = jnp.asarray(faces, jnp.int32)
-    padded = -(-faces.shape[0] // CHUNK) * CHUNK
-    extra = padded - faces.shape[0]
-    padded_faces = jnp.pad(faces, ((0, extra), (0, 0)))
-    padded_shown = jnp.pad(shown, ((0, 0), (0, extra)))
-    centres = (2.0 * jnp.arange(size, dtype=vertices_uv.dtype) + 1.0) / size - 1.0
-    cells = jnp.stack(jnp.meshgrid(centres, centres), axis=-1).reshape(-1, 2)
 
     def one_image(vertices_uv, depth, shown):
-        corners, corner_depth = vertices_uv[padded_faces], depth[padded_faces]
-        seen = _z_buffer(corners, corner_depth, shown, cells)
-        weights = _weights(corners[seen], corner_depth[seen], cells)
+        corners, corner_depth = vertices_uv[faces], depth[faces]
+        seen = _z_buffer(corners, corner_depth, shown, size)
+        weights = _weights(corners[seen], corner_depth[seen], _centres(size))
         weights = jnp.where(seen[:, None] >= 0, weights, 0.0)
         return seen.reshape(size, size), weights.reshape(size, size, 3)
 
-    return Visible(*jax.vmap(one_image)(vertices_uv, depth, padded_shown))
+    return Visible(*jax.vmap(one_image)(vertices_uv, depth, shown))
+
+
+def _centres(size: int) -> np.ndarray:
+    """(S^2, 2) centres of the cells in [-1, 1], row by row."""
+    centres = (2.0 * np.arange(size, dtype=np.float32) + 1.0) / size - 1.0
+    return np.stack(np.meshgrid(centres, centres), axis=-1).reshape(-1, 2)
 
 
 def _edge_functions(corners: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -78,42 +85,61 @@ def _edge_functions(corners: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _z_buffer(
-    corners: jax.Array, corner_depth: jax.Array, shown: jax.Array, cells: jax.Array
+    corners: jax.Array, corner_depth: jax.Array, shown: jax.Array, size: int
 ) -> jax.Array:
-    """Number (C,) of the nearest of triangles (F, 3, 2) at cells (C, 2), or -1."""
+    """Number (S^2,) of the nearest of triangles (F, 3, 2) at every cell, or -1."""
+    cells = jnp.asarray(_centres(size), corners.dtype)
     gradients, area = _edge_functions(corners)
     shown = shown & (jnp.abs(area) > _MIN_AREA) & (corner_depth.min(axis=-1) > NEAR)
-    # Weights as linear functions of the cell: few operations in the one loop that takes time.
-    constants = -jnp.sum(gradients * corners[:, 2, None], axis=-1)[..., None]
+    # Weights as linear functions of the cell: few operations for every test.
+    constants = -jnp.sum(gradients * corners[:, 2, None], axis=-1)
     # On the image, 1 / depth is linear within a triangle.
-    nearness = jnp.where(shown[:, None], 1.0 / jnp.maximum(corner_depth, NEAR), 0.0)
+    nearness = 1.0 / jnp.maximum(corner_depth, NEAR)
 
-    def test(best, chunk):
-        numbers, gradients, constants, nearness = chunk
+    def test(chosen, points):
+        """Nearness of triangles (K,) at points (K or 1, C, 2); 0 outside."""
+        gradient, constant, near = gradients[chosen], constants[chosen], nearness[chosen]
         first, second = (
-            gradients[:, k, :1] * cells[:, 0]
-            + (gradients[:, k, 1:] * cells[:, 1] + constants[:, k])
+            gradient[:, k, :1] * points[..., 0]
+            + (gradient[:, k, 1:] * points[..., 1] + constant[:, k, None])
             for k in range(2)
         )
         inside = jnp.minimum(jnp.minimum(first, second), 1.0 - first - second) >= 0
-        third = nearness[:, 2:]
-        value = third + first * (nearness[:, :1] - third) + second * (nearness[:, 1:2] - third)
-        value = jnp.where(inside, value, 0.0)
-        nearest = value.max(axis=0)
-        number = jnp.where(value == nearest, numbers[:, None], jnp.iinfo(jnp.int32).max)
-        better = nearest > best[0]
-        seen = jnp.where(better, number.min(axis=0), best[1])
-        return (jnp.maximum(best[0], nearest), seen), None
+        third = near[:, 2:]
+        value = third + first * (near[:, :1] - third) + second * (near[:, 1:2] - third)
+        return jnp.where(inside & shown[chosen, None], value, 0.0)
 
-    count = cells.shape[0]
-    start = (jnp.zeros(count, corners.dtype), jnp.full(count, -1, jnp.int32))
-    numbers = jnp.arange(corners.shape[0], dtype=jnp.int32)
-    chunks = jax.tree.map(
-        lambda x: x.reshape(-1, CHUNK, *x.shape[1:]),
-        (numbers, gradients, constants, nearness),
-    )
-    (_, seen), _ = jax.lax.scan(test, start, chunks)
-    return seen
+    number = jnp.arange(corners.shape[0], dtype=jnp.int32)
+    none = jnp.iinfo(jnp.int32).max
+    places = (corners + 1.0) * (size / 2) - 0.5  # cell k has its centre at k
+    low = jnp.clip(jnp.ceil(places.min(axis=1) - _EDGE), 0, size)
+    high = jnp.clip(jnp.floor(places.max(axis=1) + _EDGE), -1, size - 1)
+    large = shown & (high - low >= WINDOW).any(axis=-1)
+
+    order = jnp.argsort(~large)  # stable: large ones first
+    order = jnp.pad(order, (0, -order.size % CHUNK), mode="edge")
+
+    def test_large(state):
+        start, best, seen = state
+        chosen = jax.lax.dynamic_slice(order, (start,), (CHUNK,))
+        value = test(chosen, cells[None])
+        nearest = value.max(axis=0)
+        found = jnp.where(value == nearest, chosen[:, None], none).min(axis=0)
+        seen = jnp.where(nearest > best, found, seen)
+        return start + CHUNK, jnp.maximum(best, nearest), seen
+
+    start = (0, jnp.zeros(len(cells), corners.dtype), jnp.full(len(cells), none, jnp.int32))
+    _, best, seen = jax.lax.while_loop(lambda state: state[0] < large.sum(), test_large, start)
+
+    window = np.stack(np.meshgrid(*[np.arange(WINDOW)] * 2), axis=-1).reshape(-1, 2)
+    cell = low.astype(jnp.int32)[:, None] + window
+    inside = (cell < size).all(axis=-1)
+    cell = jnp.where(inside, cell[..., 1] * size + cell[..., 0], 0)
+    value = jnp.where(inside, test(number, cells[cell]), 0.0)
+    nearest = best.at[cell].max(value)
+    found = jnp.where((value > 0) & (value == nearest[cell]), number[:, None], none)
+    seen = jnp.where(nearest > best, none, seen).at[cell].min(found)
+    return jnp.where(nearest > 0, seen, -1)
 
 
 def _weights(corners: jax.Array, corner_depth: jax.Array, cells: jax.Array) -> jax.Array:
