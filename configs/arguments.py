@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
+from flax import traverse_util
+from ml_collections import ConfigDict
 
+from configs.base import FIELDS, check, flat
 
-class BadInputError(ValueError):
-    """What the user gave does not work; the message says what was wanted."""
+MISSING = "--config is missing or not a recipe; for example --config configs/quickstart.py"
+_NO_RECIPES = {"__init__", "arguments", "base"}
 
 
 def split_recipe_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -25,87 +29,98 @@ def split_recipe_arguments(arguments: Sequence[str]) -> tuple[list[str], list[st
     rest: list[str] = []
     waiting = iter(arguments)
     for argument in waiting:
-        if argument == "--config" or (argument.startswith("--config.") and "=" not in argument):
-            recipe += [argument, next(waiting, "")]
-        elif argument.startswith(("--config=", "--config.")):
+        if not argument.startswith("--config.") and argument.partition("=")[0] != "--config":
+            rest.append(argument)
+        elif "=" in argument:
             recipe.append(argument)
         else:
-            rest.append(argument)
+            recipe += [argument, next(waiting, "")]
     return recipe, rest
 
 
-def parse_recipe(arguments: Sequence[str]) -> tuple[ConfigDict, str | None, list[str]]:
-    """Reads `--config FILE[:ARGUMENT] [--config.x.y=v ...] [--workdir DIR]`.
+def read_recipe(arguments: Sequence[str]) -> ConfigDict:
+    """The recipe that `--config FILE[:ARGUMENT] [--config.x.y=v ...]` name, checked as a whole.
 
     A recipe of this folder may be named without folder and ending: `--config ablation:graph`.
 
     Returns:
-      The recipe with its fields set, the work folder (None when none is named), and what is
-      neither a flag nor a flag's value.
+      Every field of `configs.base.FIELDS`; an empty recipe of no arguments.
 
     Raises:
-      BadInputError: no recipe, no such file, or a field it does not have; one line.
+      ValueError: no such file, a field it does not have, or a value that cannot work; one line.
     """
-    from absl import flags
-    from ml_collections import config_flags
+    source, values = "", {}
+    waiting = iter(arguments)
+    for argument in waiting:
+        name, separator, text = argument.partition("=")
+        text = text if separator else next(waiting)
+        if name == "--config":
+            source = text
+        else:
+            values[name.removeprefix("--config.")] = text
+    if not source:
+        if not values:
+            return ConfigDict()
+        raise ValueError(MISSING)
+    fields = flat(_load(source)) | {name: _value(name, text) for name, text in values.items()}
+    config = ConfigDict(traverse_util.unflatten_dict(fields, sep=".")).lock()
+    check(config)
+    return config
 
-    command = ["program", *_with_files(arguments)]  # absl leaves the first out
-    values = flags.FlagValues()
-    recipe = config_flags.DEFINE_config_file(
-        "config", None, "Recipe.", flag_values=values, sys_argv=command
-    )
-    workdir = flags.DEFINE_string("workdir", None, "Results go here.", flag_values=values)
+
+def _value(name: str, text: str) -> Any:
+    """A field's value from its text; what cannot be understood stays text, which `check` names."""
+    if name not in FIELDS or isinstance(default := FIELDS[name].default, str):
+        return text
+    if isinstance(default, bool):
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
     try:
-        rest = values(command)[1:]
-        if hasattr(recipe.value, "to_dict"):
-            return recipe.value, workdir.value, rest
-        problem = "--config is missing or not a recipe; for example --config configs/quickstart.py"
-    except Exception as error:  # a recipe is a program: it may raise whatever it likes
-        problem = _problem(error)
-    raise BadInputError(problem)
+        value = ast.literal_eval(text.strip())
+    except Exception:  # Python's parser and its limits raise several kinds
+        return text
+    if isinstance(default, tuple):
+        return tuple(value) if isinstance(value, list) else value
+    return float(value) if isinstance(default, float) and type(value) is int else value
 
 
-def read_recipe(arguments: Sequence[str]) -> dict[str, Any]:
-    """The recipe named on the command line, overrides applied; {} when there is none.
+def _load(source: str) -> Mapping[str, Any]:
+    """What a recipe's file gives, a program that may do whatever it likes.
 
     Raises:
-      BadInputError: no such file, or a field it does not have.
+      ValueError: it cannot be read, or gives no recipe.
     """
-    return parse_recipe(arguments)[0].to_dict() if arguments else {}
+    name, colon, argument = source.partition(":")
+    shipped = {path.stem: path for path in Path(__file__).parent.glob("*.py")}
+    for other in _NO_RECIPES:
+        shipped.pop(other)
+    file = shipped.get(name, Path(name))
+    try:
+        module = ModuleType("recipe")
+        SourceFileLoader("recipe", str(file)).exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise ValueError("it has no get_config(); see configs/quickstart.py")
+        config = module.get_config(*([argument] if colon else []))
+    except OSError as error:
+        raise ValueError(
+            f"--config cannot be read: {file}: {error.strerror or error}; the shipped recipes are "
+            f"{', '.join(sorted(shipped))}"
+        ) from None
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"--config {file} cannot be used: {_reason(error)}") from error
+    if not isinstance(config, ConfigDict | Mapping):
+        raise ValueError(
+            f"--config {file} is not a recipe: its get_config() gives a {type(config).__name__}, "
+            "not the ConfigDict of configs.base.get_config() with what differs"
+        )
+    return config
 
 
-def _with_files(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with the file of a recipe of this folder that is given by its name."""
-    found = list(arguments)
-    for place, argument in enumerate(found):
-        if argument.startswith("--config="):
-            found[place] = "--config=" + _file(argument.removeprefix("--config="))
-        elif place and found[place - 1] == "--config":
-            found[place] = _file(argument)
-    return found
-
-
-def _file(recipe: str) -> str:
-    name, colon, argument = recipe.partition(":")
-    file = Path(__file__).parent / f"{name}.py"
-    return f"{file}{colon}{argument}" if name.isidentifier() and file.is_file() else recipe
-
-
-def _problem(error: Exception) -> str:
-    """What went wrong with a recipe or a field of it, in one line."""
-    lines = [line.strip() for line in str(error).replace("\\n", "\n").splitlines() if line.strip()]
-    first, last = (lines[0], lines[-1]) if lines else (type(error).__name__,) * 2
-    if isinstance(error, OSError):
-        names = {path.stem for path in Path(__file__).parent.glob("*.py")}
-        shipped = ", ".join(sorted(names - {"__init__", "arguments", "base"}))
-        return f"--config cannot be read: {last}; the shipped recipes are {shipped}"
-    if first.endswith("Error whilst parsing config file:"):
-        return f"--config cannot be used: {last.removeprefix('ValueError: ')}"
-    if "has no attribute 'get_config'" in first:
-        return "--config is not a recipe: it has no get_config(); see configs/quickstart.py"
-    if isinstance(error, AttributeError | KeyError):
-        # A KeyError's text is quoted, once or twice; a locked ConfigDict names all fields it has.
-        named = re.match(r"""["'\\]*Key ["'\\]+(.+?)["'\\]+ does not exist""", first)
-        name = named[1] if named else first.strip("\"'\\")
-        return f"the recipe has no field {name!r}; python train.py --help lists them"
-    return first
+def _reason(error: BaseException) -> str:
+    """What went wrong in a recipe, in one line."""
+    text = " ".join(str(error).split())
+    if locked := re.match(r"""["'\\]*Key ["'\\]+(.+?)["'\\]+ does not exist""", text):
+        return f"the recipe has no field {locked[1]!r}; python train.py --help lists them"
+    text = text if len(text) <= 300 else f"{text[:300]} ..."
+    if isinstance(error, ValueError):
+        return text
+    return f"{type(error).__name__}{text and f': {text}'}"

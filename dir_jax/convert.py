@@ -16,9 +16,11 @@ import sys
 import jax
 
 from dir_jax.models.network import create_model
+from dir_jax.weights import WeightsError
 from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
+from dir_jax.weights.loading import load_weights
 from dir_jax.weights.table import is_unused
-from dir_jax.weights.torch_files import WeightsError, read_state_dict, write_state_dict
+from dir_jax.weights.torch_files import read_state_dict, write_state_dict
 from input_pipeline.commands import command
 from mano_jax import open_hands
 
@@ -75,11 +77,8 @@ def _import(source: str, output: str) -> None:
 
 
 def _export(checkpoint: str, target: str) -> None:
-    from dir_jax.weights.checkpoints import load_variables
-
-    variables, meta = load_variables(checkpoint)
-    model = create_model(meta["config"]["model"], open_hands())
-    state = torch_from_variables(variables, model)
+    variables, config = load_weights(checkpoint)
+    state = torch_from_variables(variables, create_model(config, open_hands()))
     write_state_dict(target, state)
     print(f"{len(state)} tensors: {checkpoint} -> {target}")
 

@@ -19,8 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from dir_jax.models.forward import normalise_images
-from dir_jax.models.network import DIR
+from dir_jax.models.network import DIR, normalise_images
 from dir_jax.models.types import IMAGE_SIZE, LENGTH_SCALE
 from dir_jax.weights.loading import add_model_arguments, load_named_model
 from input_pipeline.commands import command

@@ -34,6 +34,9 @@ def whole_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)  # a full disk names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -6,7 +6,7 @@ of thumb, index, middle, ring and pinky.
 
 from mano_jax.fitting import Fit, fit
 from mano_jax.hand import Hand, HandError, HandPair
-from mano_jax.load import hand_from_arrays, load_pair, open_hands, save_npz
+from mano_jax.load import hand_from_arrays, load_hands, load_pair, open_hands, save_npz
 from mano_jax.rotations import (
     axis_angle_from_matrix,
     matrix_from_6d,
@@ -35,6 +35,7 @@ __all__ = [
     "fit",
     "hand_from_arrays",
     "joints_from_vertices",
+    "load_hands",
     "load_pair",
     "matrix_from_6d",
     "matrix_from_6d_robust",

@@ -307,6 +307,15 @@ def open_hands() -> HandPair:
     return _load_both(_OPEN_HAND, "open hand", "CC0 1.0 (see mano_jax/open_hand/LICENSE.txt)")
 
 
+def load_hands(folder: str | os.PathLike | None) -> HandPair:
+    """The hands of a MANO folder (`load_pair`), or the open hands when none is named.
+
+    Raises:
+      HandError: the folder holds no usable hand models.
+    """
+    return load_pair(pathlib.Path(folder).expanduser()) if folder else open_hands()
+
+
 def save_npz(pair: HandPair, folder: str | os.PathLike) -> None:
     """Writes MANO_LEFT.npz and MANO_RIGHT.npz, which `load_pair` reads back to the same hands.
 

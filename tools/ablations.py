@@ -27,12 +27,12 @@ from typing import NamedTuple
 
 import configs
 from configs.ablation import ROWS, SMALL
-from configs.arguments import BadInputError, parse_recipe, split_recipe_arguments
-from dir_jax.training import settings
+from configs.arguments import read_recipe, split_recipe_arguments
 from dir_jax.training.command import prepare_process
 from dir_jax.training.data import find_data
 from dir_jax.training.interruptions import FINISHED, StopRequest
-from dir_jax.weights.workdir import DATA_FOLDER, EVALUATION_FILE
+from dir_jax.training.run import check_fits, read_config
+from dir_jax.weights import DATA_FOLDER, EVALUATION_FILE
 from input_pipeline.commands import FAILED, command
 from input_pipeline.files import write_bytes, write_json
 
@@ -60,7 +60,7 @@ class Job(NamedTuple):
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise BadInputError(
+            raise ValueError(
                 f"{path} holds no errors ({error!r}); remove it, then start again"
             ) from None
 
@@ -76,24 +76,23 @@ def plan(
     """The runs, all rows with the first seed first, on one data folder for all.
 
     Raises:
-      BadInputError: an unknown row or field, values that cannot work, or a run with others there.
+      ValueError: an unknown row or field, values that cannot work, or a run with others there.
     """
     if unknown := sorted(set(rows) - set(ROWS)):
-        raise BadInputError(f"there is no row {unknown[0]!r}; wanted some of {', '.join(ROWS)}")
+        raise ValueError(f"there is no row {unknown[0]!r}; wanted some of {', '.join(ROWS)}")
     if len(set(seeds)) < len(seeds) or any(o.startswith("--config.seed") for o in overrides):
-        raise BadInputError("wanted each seed once, by --seeds alone")
+        raise ValueError("wanted each seed once, by --seeds alone")
     jobs = []
     for seed in seeds:
         for row in dict.fromkeys(map(stand_in, rows)):
             file = f"{ROOT / 'configs' / 'ablation.py'}:{SMALL if small else ''}{row}"
             arguments = ["--config", file, "--config.evaluation.pictures=0", *overrides]
-            config, _, _ = parse_recipe(arguments)
-            settings.check_values(config)
+            config = read_recipe(arguments)
             config.seed, config.data.dir = seed, config.data.dir or str(workdir / DATA_FOLDER)
             arguments += [f"--config.seed={seed}", f"--config.data.dir={config.data.dir}"]
             folder = workdir / row / f"seed_{seed}"
-            if (saved := settings.read_config(folder)) is not None:
-                settings.check_fits(config, saved, folder)
+            if (saved := read_config(folder)) is not None:
+                check_fits(config, saved, folder)
             jobs.append(Job(row, seed, folder, [*arguments, "--workdir", str(folder)]))
     return jobs
 
@@ -151,12 +150,12 @@ def device_environment(device: str) -> dict[str, str]:
     """Variables that show a process one device only; none for "".
 
     Raises:
-      BadInputError: neither "cpu" nor a GPU's number.
+      ValueError: neither "cpu" nor a GPU's number.
     """
     if device in ("", "cpu"):
         return {"JAX_PLATFORMS": "cpu"} if device else {}
     if not device.isdecimal():
-        raise BadInputError(f"--devices {device}: wanted numbers of GPUs (0 1 2), or cpu")
+        raise ValueError(f"--devices {device}: wanted numbers of GPUs (0 1 2), or cpu")
     return {"CUDA_VISIBLE_DEVICES": device, "ROCR_VISIBLE_DEVICES": device}
 
 
@@ -215,7 +214,7 @@ def main(arguments: list[str]) -> int:
         workdir.mkdir(parents=True, exist_ok=True)
         with StopRequest() as stop:
             stop.on_exit(runner.stop)
-            find_data(parse_recipe(jobs[0].arguments[:-4])[0], workdir, stop)  # for all
+            find_data(read_recipe(jobs[0].arguments[:-4]), workdir, stop)  # for all
             runner.run(jobs)
     text, content = tables(options.rows, jobs)
     write_json(workdir / "ablations.json", {"set for all": overrides, "rows": content})

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=pathlib.Path, required=True, help="NAME.safetensors")
     options = parser.parse_args(arguments)
     try:
-        loaded = load_model(weights=options.workdir)
+        loaded = load_model(options.workdir)
         config = loaded.meta["config"]["model"]
         about = {"hands": loaded.hands.name, "licence": "Apache-2.0"}
         for dtype in (np.float16, np.float32):

@@ -29,8 +29,8 @@ import dir_jax
 from dir_jax.training.command import parse, prepare_process
 from dir_jax.training.data import find_data
 from dir_jax.training.interruptions import STOPPED, StopRequest
+from dir_jax.weights import CHECKPOINTS_FOLDER, METRICS_FILE, VALIDATION_FILE
 from dir_jax.weights.checkpoints import best_step, present_steps, read_validation
-from dir_jax.weights.workdir import CHECKPOINTS_FOLDER, METRICS_FILE, VALIDATION_FILE
 from input_pipeline.commands import FAILED, command
 from input_pipeline.files import write_json
 

@@ -66,8 +66,7 @@ def _phases(request: dict[str, Any]) -> dict[str, float]:
     from dir_jax.benchmark.programs import raw_batch
     from dir_jax.benchmark.summary import network
     from dir_jax.models.network import initial_variables
-    from dir_jax.training.optimiser import adamw
-    from dir_jax.training.step import create_train_state, make_loss, make_train_step
+    from dir_jax.training.step import adamw, create_train_state, make_loss, make_train_step
     from mano_jax import open_hands
 
     mark()

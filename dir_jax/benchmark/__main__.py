@@ -39,9 +39,9 @@ from dir_jax.compare import checkout
 from dir_jax.evaluation.tables import text_table
 from dir_jax.models.config import PRESETS
 from dir_jax.models.network import DIR
-from dir_jax.weights.loading import load_hands
 from input_pipeline.commands import command
 from input_pipeline.files import write_json
+from mano_jax import load_hands
 
 HAND_BATCHES = [1, 64, 1024]
 GIGA = 1e9
@@ -293,9 +293,8 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
       ValueError: of the arguments; a checkout that is none.
     """
-    pair, notes = load_hands(arguments.mano)
-    for note in notes:
-        print(f"note: {note}")
+    pair = load_hands(arguments.mano)
+    print(f"hands: {pair.name}")
     model = network(arguments.model, arguments.set, pair)
     result: dict[str, Any] = stamp() | {"variants": {}, "batches": {}}
 

@@ -26,8 +26,8 @@ from dir_jax.benchmark import hands as hand_layers
 from dir_jax.benchmark import programs
 from dir_jax.benchmark.measure import first_line, progress, time_in_turn, xla_figures
 from dir_jax.benchmark.summary import network
-from dir_jax.weights.loading import load_hands
 from input_pipeline.files import write_bytes, write_json
+from mano_jax import load_hands
 
 BATCHES = [1, 8, 64]
 HANDS = 16_384
@@ -49,7 +49,7 @@ def write(arguments: argparse.Namespace, stamp: dict[str, str]) -> int:
       arguments: of `python -m dir_jax.benchmark`; `set` and `batch` make it small for a try.
       stamp: when and on what it runs.
     """
-    pair, _ = load_hands(arguments.mano)
+    pair = load_hands(arguments.mano)
     config = network(arguments.model, arguments.set, pair).config
     batches = arguments.batch or BATCHES
     rows: list[dict[str, Any]] = []

@@ -232,13 +232,13 @@ def peak_bytes(request: dict[str, Any]) -> int | None:
 
 def _peak_here(request: dict[str, Any]) -> int | None:
     from dir_jax.benchmark import competitors, programs
-    from dir_jax.weights.loading import load_hands
+    from mano_jax import load_hands
 
     jnp.zeros(1).block_until_ready()
     if request["reference"]:
         import torch
     imported = _status("VmRSS")
-    hands, _ = load_hands(request["mano"])
+    hands = load_hands(request["mano"])
     mode, batch, counter = request["mode"], request["batch"], None
     variant = programs.VARIANTS[request["variant"]]
     model = programs.variant_model(request["config"], hands, variant)

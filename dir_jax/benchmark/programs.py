@@ -17,11 +17,15 @@ from flax import traverse_util
 from dir_jax.compare.samples import pseudo_images, pseudo_state_dict, pseudo_tensor, random_targets
 from dir_jax.losses.terms import loss_terms
 from dir_jax.models.config import ModelConfig, model_config
-from dir_jax.models.forward import normalise_images
-from dir_jax.models.network import DIR, create_model, initial_variables, variable_shapes
+from dir_jax.models.network import (
+    DIR,
+    create_model,
+    initial_variables,
+    normalise_images,
+    variable_shapes,
+)
 from dir_jax.models.types import IMAGE_SIZE, Targets
-from dir_jax.training.optimiser import adamw
-from dir_jax.training.step import create_train_state, make_loss, make_train_step
+from dir_jax.training.step import adamw, create_train_state, make_loss, make_train_step
 from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
 from dir_jax.weights.table import table
 from mano_jax import HandPair, matrix_from_axis_angle

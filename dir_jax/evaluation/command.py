@@ -24,15 +24,15 @@ from dir_jax.evaluation.predictions import read_predictions, score_predictions
 from dir_jax.evaluation.runner import Evaluation, write_evaluation
 from dir_jax.evaluation.scores import Evaluated
 from dir_jax.evaluation.tables import IDENTITY, all_tables, identity_row, write_samples
+from dir_jax.weights import DATA_FOLDER, EVALUATION_FILE
 from dir_jax.weights.loading import (
     DEFAULT,
     add_model_arguments,
-    load_hands,
     load_named_model,
     shipped,
 )
-from dir_jax.weights.workdir import DATA_FOLDER, EVALUATION_FILE
 from input_pipeline.commands import command, one_line
+from mano_jax import load_hands
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,8 +189,8 @@ def evaluate_predictions(arguments: argparse.Namespace, outputs: Outputs) -> dic
     Raises:
       ValueError, OSError: bad input; the message is for the user.
     """
-    hands, notes = load_hands(arguments.mano)
-    if notes:
+    hands = load_hands(arguments.mano)
+    if not arguments.mano:
         print(
             "note: no MANO folder given: joints come from the open hand's regressor; figures of "
             "MANO meshes need --mano to be comparable with published ones"

@@ -21,7 +21,7 @@ from dir_jax.evaluation.protocols import (
 from dir_jax.evaluation.runner import predicted_hands
 from dir_jax.evaluation.scores import Scores
 from dir_jax.losses.targets import pose_batch
-from dir_jax.models.forward import estimate_all
+from dir_jax.models.network import estimate_all
 from dir_jax.models.types import IMAGE_SIZE, Stage, one_space
 from dir_jax.pictures.comparison import Example
 from dir_jax.pictures.drawing import PAPER, SKELETON_FACES, skeleton_mesh

@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from dir_jax.evaluation.labels import filled_batches, label_arrays
 from dir_jax.evaluation.runner import true_hands
-from dir_jax.weights.loading import load_hands
+from dir_jax.weights.loading import OPEN_HAND_NOTE
 from input_pipeline.commands import command
 from input_pipeline.files import whole_file
-from mano_jax import HandPair
+from mano_jax import HandPair, load_hands
 from mano_jax.constants import VERTICES
 
 _BATCH = 64
@@ -97,9 +97,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--mano", metavar="MANO", help="default: the open hand")
     parser.add_argument("--output", required=True, metavar="FILE.npz")
     arguments = parser.parse_args(argv)
-    hands, notes = load_hands(arguments.mano)
-    for note in notes:
-        print(f"note: {note}")
+    hands = load_hands(arguments.mano)
+    if not arguments.mano:
+        print(f"note: {OPEN_HAND_NOTE}")
     count = write_ground_truth(
         arguments.output, arguments.data, arguments.split, hands, config=arguments.config
     )

@@ -18,7 +18,7 @@ from dir_jax.evaluation.metrics import shown_in
 from dir_jax.evaluation.protocols import MAIN_PROTOCOL, Hands, measured_hands
 from dir_jax.evaluation.scores import Scores
 from dir_jax.losses.targets import pose_batch
-from dir_jax.models.forward import estimate
+from dir_jax.models.network import estimate
 from dir_jax.models.types import LENGTH_SCALE, Stage
 from input_pipeline.files import write_json
 

@@ -8,7 +8,6 @@ gradients, are those of the whole batch.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dir_jax.models.config import Field
 from dir_jax.models.layers import across_devices
 from dir_jax.models.types import LENGTH_SCALE, Output, Stage, Targets
 from mano_jax import HandPair
@@ -259,7 +259,12 @@ TERMS: dict[str, Term] = {
     "offset": Term(10.0, "pair", lambda e: e.apart("offset")),
 }  # fmt: skip
 
-RELEASED = {"distance": "smooth_l1"} | {name: term.weight for name, term in TERMS.items()}
+LOSS_FIELDS: dict[str, Field] = {
+    "distance": Field("smooth_l1", "of coordinates", choices=tuple(DISTANCES))
+} | {name: Field(term.weight, "weight of this term; 0: left out") for name, term in TERMS.items()}
+"""What each field of the loss may be and means, by name."""
+
+RELEASED = {name: field.default for name, field in LOSS_FIELDS.items()}
 RECIPES: dict[str, dict[str, Any]] = {
     "released": RELEASED,
     "paper": RELEASED
@@ -282,14 +287,8 @@ def loss_config(recipe: str | Mapping[str, Any]) -> dict[str, Any]:
     if unknown := sorted(set(fields) - set(RELEASED)):
         raise ValueError(f"unknown loss field {unknown[0]!r}; known: {', '.join(sorted(RELEASED))}")
     found = RECIPES[name] | fields
-    if found["distance"] not in DISTANCES:
-        raise ValueError(
-            f"loss.distance is {found['distance']!r}; wanted one of {', '.join(DISTANCES)}"
-        )
-    for term in TERMS:
-        weight = found[term]
-        if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise ValueError(f"loss.{term} is {weight!r}; wanted a weight, a number from 0")
+    for field, value in found.items():
+        LOSS_FIELDS[field].check(f"loss.{field}", value)
     return found
 
 

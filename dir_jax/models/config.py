@@ -10,124 +10,213 @@ unused 1000-class layer; 43.0 M when shared), so the preset keeps those; graph="
 from __future__ import annotations
 
 import dataclasses
-import math
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from dir_jax.models import parts
+# --- Fields of a recipe -------------------------------------------------------------------------
 
-CHOICES = {
-    "attention": ("convolution", "light", "none"),
-    "planes": ("bone", "joint", "sum", "heatmap", "none"),
-    "precision": ("float32", "bfloat16"),
-    "tips": ("manopth", "intaghand", "smplx"),
-    "rotations": ("exact", "manopth"),
+LARGEST = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field of a recipe. Its type is its default's, and so is the number of a tuple's entries.
+
+    Attributes:
+      default: a value that suits most.
+      meaning: what it decides, in a few words.
+      low: the smallest number it may be.
+      high: the largest.
+      choices: the texts it may be; empty: any.
+    """
+
+    default: Any
+    meaning: str
+    low: float = 0
+    high: float = LARGEST
+    choices: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> str:
+        """What it may be, in words."""
+        several = isinstance(self.default, tuple)
+        kind = type(self.default[0] if several else self.default)
+        if kind is bool:
+            return "True or False"
+        if kind is str:
+            return f"one of {', '.join(self.choices)}" if self.choices else "a text"
+        word = {int: "integer", float: "number"}[kind]
+        word = f"{len(self.default)} {word}s" if several else word
+        most = f"to {self.high}" if self.high < LARGEST else "or more"
+        return f"{self.low} {most} ({word})"
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuses what is not of its type or not in its range.
+
+        Raises:
+          ValueError: what came and what was wanted.
+        """
+        if isinstance(self.default, tuple):
+            fits = isinstance(value, tuple) and len(value) == len(self.default)
+            fits = fits and all(self._is_one(v, type(self.default[0])) for v in value)
+        else:
+            fits = self._is_one(value, type(self.default))
+        if not fits:
+            shown = repr(value)
+            shown = shown if len(shown) <= 80 else f"{shown[:80]} ..."
+            raise ValueError(f"{name} is {shown}; wanted {self.wanted}")
+
+    def _is_one(self, value: Any, kind: type) -> bool:
+        if kind is str:
+            return isinstance(value, str) and (not self.choices or value in self.choices)
+        if kind is bool or isinstance(value, bool):
+            return kind is type(value)
+        return isinstance(value, int | kind) and self.low <= value <= self.high
+
+
+def _field(default: Any, meaning: str, **limits: Any) -> Any:
+    """A dataclass's field with the `Field` that describes it."""
+    return dataclasses.field(default=default, metadata={"field": Field(default, meaning, **limits)})
+
+
+def _width(default: int, meaning: str, low: int = 1) -> Any:
+    return _field(default, f"channels {meaning}", low=low, high=4096)
+
+
+def _choice(default: str, meaning: str, *others: str) -> Any:
+    return _field(default, meaning, choices=(default, *others))
+
+
+# --- Parts by name ------------------------------------------------------------------------------
+
+PARTS: dict[str, dict[str, str | None]] = {
+    # Encoder and initial estimate: (images, train) -> four maps
+    "encoder": {
+        "resnet50": "dir_jax.models.encoders:ResNet",
+        "landmark": "dir_jax.models.encoders:LandmarkEncoder",
+    },
+    # Graph network: (x, train) -> x, each hand for itself; None: left out
+    "graph": {
+        "per_joint": "dir_jax.models.joints:PerJointGraph",
+        "shared": "dir_jax.models.joints:SharedGraph",
+        "none": None,
+    },
+    # Transformer: (x, train) -> x, both hands' joints together
+    "transformer": {"pre_norm": "dir_jax.models.joints:Transformer"},
+    # Projection to the image: (joints_uv, vectors, size, train) -> map
+    "projection": {
+        "factored": "dir_jax.models.projection:FactoredProjection",
+        "onehot": "dir_jax.models.projection:OnehotProjection",
+        "scatter": "dir_jax.models.projection:ScatterProjection",
+    },
+    # Joint features: (features, uv) -> vectors
+    "sampling": {
+        "gather": "dir_jax.models.projection:sample_gather",
+        "onehot_matmul": "dir_jax.models.projection:sample_onehot_matmul",
+        "map_coordinates": "dir_jax.models.projection:sample_map_coordinates",
+    },
 }
-RANGES = {
-    "encoder_width": (1, 4096),
-    "image_stride": (1, 2),
-    "stages": (0, 3),
-    "feature_width": (2, 4096),
-    "joint_width": (1, 4096),
-    "plane_width": (1, 4096),
-    "graph_layers": (0, 100),
-    "transformer_blocks": (0, 100),
-    "transformer_heads": (1, 4096),
-    "root_joint": (0, 20),
-}
-"""Whole numbers, from and to."""
-SERIES = {"encoder_blocks": (4, 1), "landmark_widths": (4, 0), "bone_distance": (3, 0)}
-"""How many numbers, none below."""
+"""Kind (a field of `ModelConfig`), name, and where the part is; imported when it is used."""
+
+
+def find_part(kind: str, name: str) -> Any:
+    """The class or function of a part; None where the part is left out.
+
+    Args:
+      kind: a key of `PARTS`.
+      name: a registered name, or "package.module:Class".
+
+    Raises:
+      ValueError: no such part, or its module cannot be imported.
+    """
+    place = PARTS[kind].get(name, name)
+    return None if place is None else _import(kind, place)
+
+
+def _import(kind: str, place: Any) -> Any:
+    module, colon, attribute = str(place).partition(":")
+    if not (module and colon and attribute):
+        raise ValueError(
+            f"model.{kind} is {place!r}; wanted one of {', '.join(PARTS[kind])}, "
+            "or your own as 'package.module:Class'"
+        )
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except AttributeError:
+        raise ValueError(f"model.{kind} is {place!r}; {module} has no {attribute}") from None
+    except Exception as error:  # whatever a module of the user's raises while it is imported
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"model.{kind} is {place!r}; {module} cannot be imported ({reason})"
+        ) from error
+
+
+# --- The network --------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Architecture of one network; `PRESETS` holds the published ones.
 
-    `encoder`, `graph`, `transformer`, `projection` and `sampling` name parts: registered ones
-    (`dir_jax.models.parts`), or one's own as "package.module:Class".
-
-    Attributes:
-      encoder: "resnet50", or "landmark": MediaPipe's hand landmark network.
-      landmark_widths: channels to which the landmark network's maps are brought; 0: as they are
-        (144, 240, 672, 1152). The first map is looked at by a third refinement only.
-      landmark_blocks: trained residual blocks on the last of them.
-      train_encoder: whether the landmark network is trained too, or stays as it is.
-      encoder_blocks: bottlenecks in each of the ResNet's four groups (ResNet-50: 3, 4, 6, 3).
-      encoder_width: channels of the ResNet's stem; the groups give 4, 8, 16 and 32 times as many.
-      image_stride: 1, or 2: the encoder sees the photograph at half size. A quarter of its
-        arithmetic, for small networks; the refinements keep their 16x16 and 32x32 maps.
-      attention: per-hand attention over the last map. "convolution": 3x3 to half the width, then
-        1x1 (released); "light": one 1x1 convolution (paper); "none": mean pooling (ablation).
-      stages: number of refinements T, 0 to 3.
-      feature_width: channels of the fused and enhanced maps.
-      joint_width: channels of a joint's feature inside graph network and transformer.
-      plane_width: channels of a joint's feature when regressed from and projected back.
-      graph: "per_joint" weights (released), weights "shared" over joints (SemGCN), or "none".
-      graph_layers: graph convolutions per refinement.
-      transformer: "pre_norm" blocks over the joints of both hands.
-      transformer_blocks: blocks in use: 3 (released: a fourth exists but is idle), 4 (paper), or 0:
-        each joint for itself, hands not brought into one space.
-      transformer_heads: attention heads.
-      planes: what is drawn on the image plane: one plane per "bone" (released), per "joint"
-        (paper), all joints' features "sum"med on one plane (SFP), one "heatmap" per joint without
-        features (MHP), or "none".
-      bone_distance: reach of a bone (or the heat-map's sigma) in pixels of each stage's map.
-      projection: how the planes meet the convolution behind them. "factored" never builds the
-        planes; "onehot" builds them by one-hot products, "scatter" by scatter-add (joints only).
-        All give the same result.
-      sampling: how features are read at the joints: "gather", "onehot_matmul" or
-        "map_coordinates". All give the same result.
-      precision: "float32", or "bfloat16" arithmetic over float32 parameters and statistics.
-      remat: recompute each refinement in the backward pass instead of keeping its activations.
-      root_joint: joint at the origin of the predicted meshes.
-      tips: fingertip convention of the predicted joints.
-      rotations: finger rotations "exact", or off by 2e-8 as the released code's ("manopth").
+    A part is named: a registered one, or one's own as "package.module:Class". More about every
+    field is in docs/variants.md.
     """
 
-    encoder: str = "resnet50"
-    landmark_widths: tuple[int, ...] = (0, 64, 128, 256)
-    landmark_blocks: int = 3
-    train_encoder: bool = False
-    encoder_blocks: tuple[int, ...] = (3, 4, 6, 3)
-    encoder_width: int = 64
-    image_stride: int = 1
-    attention: str = "convolution"
-    stages: int = 2
-    feature_width: int = 256
-    joint_width: int = 128
-    plane_width: int = 64
-    graph: str = "per_joint"
-    graph_layers: int = 4
-    transformer: str = "pre_norm"
-    transformer_blocks: int = 3
-    transformer_heads: int = 4
-    planes: str = "bone"
-    bone_distance: tuple[float, ...] = (1.0, 2.0, 2.0)
-    projection: str = "factored"
-    sampling: str = "gather"
-    precision: str = "float32"
-    remat: bool = False
-    root_joint: int = 0
-    tips: str = "manopth"
-    rotations: str = "exact"
+    encoder: str = _field("resnet50", "part: resnet50; landmark: MediaPipe's hand landmarks")
+    landmark_widths: tuple[int, ...] = _field(
+        (0, 64, 128, 256), "channels of the landmark maps; 0: as they are (144, 240, 672, 1152)"
+    )
+    landmark_blocks: int = _field(3, "trained residual blocks on the last of them", high=100)
+    train_encoder: bool = _field(False, "train the landmark network too, or leave it as it is")
+    encoder_blocks: tuple[int, ...] = _field(
+        (3, 4, 6, 3), "bottlenecks in each of the ResNet's four groups", low=1, high=100
+    )
+    encoder_width: int = _width(64, "of the ResNet's stem; its groups have 4, 8, 16, 32 times it")
+    image_stride: int = _field(
+        1, "2: the encoder sees half the photograph's size, a quarter of its work", low=1, high=2
+    )
+    attention: str = _choice(
+        "convolution", "of each hand: 3x3 then 1x1 (released); light: 1x1 (paper)", "light", "none"
+    )
+    stages: int = _field(2, "number of refinements T", high=3)
+    feature_width: int = _width(256, "of the fused and enhanced maps", low=2)
+    joint_width: int = _width(128, "of a joint's feature in graph network and transformer")
+    plane_width: int = _width(64, "of a joint's feature when regressed from and projected back")
+    graph: str = _field("per_joint", "part: weights per_joint (released), shared (SemGCN), or none")
+    graph_layers: int = _field(4, "graph convolutions per refinement", high=100)
+    transformer: str = _field("pre_norm", "part: pre_norm blocks over the joints of both hands")
+    transformer_blocks: int = _field(
+        3,
+        "3 (released: a fourth exists but is idle), 4 (paper), 0: each joint for itself",
+        high=100,
+    )
+    transformer_heads: int = _field(4, "attention heads; they divide joint_width", low=1, high=4096)
+    planes: str = _choice(
+        "bone", "per bone (released), per joint (paper), their sum (SFP), a heatmap each (MHP)",
+        "joint", "sum", "heatmap", "none",
+    )  # fmt: skip
+    bone_distance: tuple[float, ...] = _field(
+        (1.0, 2.0, 2.0), "reach of a bone (or the heat-map's sigma), pixels of each stage's map"
+    )
+    projection: str = _field(
+        "factored", "part: factored builds no planes; onehot; scatter (joints); the same result"
+    )
+    sampling: str = _field(
+        "gather", "part: gather, onehot_matmul or map_coordinates; the same result"
+    )
+    precision: str = _choice("float32", "of the arithmetic; parameters stay float32", "bfloat16")
+    remat: bool = _field(False, "compute refinements again backwards, instead of keeping them")
+    root_joint: int = _field(0, "joint at the origin of the predicted meshes", high=20)
+    tips: str = _choice("manopth", "convention of the predicted tips", "intaghand", "smplx")
+    rotations: str = _choice("exact", "of fingers; manopth: off by 2e-8, as released", "manopth")
 
     def __post_init__(self):
-        for name, allowed in CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"model.{name} is {value!r}; wanted one of {', '.join(allowed)}")
-        for kind in parts.PARTS:
-            parts.check(kind, getattr(self, kind))
-        for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or not low <= value <= high:
-                raise ValueError(f"model.{name} is {value!r}; wanted {low} to {high}")
-        for name, (count, low) in SERIES.items():
-            value = getattr(self, name)
-            numbers = isinstance(value, tuple) and all(isinstance(v, int | float) for v in value)
-            if not numbers or len(value) != count or not all(low <= v < math.inf for v in value):
-                raise ValueError(f"model.{name} is {value!r}; wanted {count} numbers from {low}")
+        for name, field in MODEL_FIELDS.items():
+            field.check(f"model.{name}", getattr(self, name))
+        for kind, names in PARTS.items():
+            if getattr(self, kind) not in names:  # a part of one's own is imported
+                find_part(kind, getattr(self, kind))
         if self.projection == "scatter" and self.planes not in ("joint", "sum", "none"):
             raise ValueError(
                 f"model.projection 'scatter' writes single pixels and cannot draw {self.planes!r} "
@@ -136,9 +225,14 @@ class ModelConfig:
         if self.joint_width % self.transformer_heads:
             raise ValueError(
                 f"model.joint_width {self.joint_width} cannot be split into "
-                f"{self.transformer_heads} heads"
+                f"model.transformer_heads {self.transformer_heads}"
             )
 
+
+MODEL_FIELDS: dict[str, Field] = {
+    field.name: field.metadata["field"] for field in dataclasses.fields(ModelConfig)
+}
+"""What each field of the network may be and means, by name."""
 
 PRESETS = {
     "released": ModelConfig(),
@@ -180,8 +274,8 @@ def model_config(config: str | ModelConfig | Mapping[str, Any]) -> ModelConfig:
     preset = fields.pop("preset", "released")
     if preset not in PRESETS:
         raise ValueError(f"model preset is {preset!r}; wanted one of {', '.join(PRESETS)}")
-    known = {field.name for field in dataclasses.fields(ModelConfig)}
-    if unknown := sorted(set(fields) - known):
-        raise ValueError(f"unknown model field {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    if unknown := sorted(set(fields) - set(MODEL_FIELDS)):
+        known = ", ".join(sorted(MODEL_FIELDS))
+        raise ValueError(f"unknown model field {unknown[0]!r}; known: {known}")
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return dataclasses.replace(PRESETS[preset], **fields)

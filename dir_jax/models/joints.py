@@ -1,6 +1,7 @@
 """What the joints learn: from the image, along a hand, from the other hand, and the new estimate.
 
-docs/method.md, "Joint features" to "Regression". Joints of both hands are (B, 2, 21, C).
+docs/method.md, "Joint features" to "Regression", and "Hand model". Joints of both hands are
+(B, 2, 21, C).
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from dir_jax.models import parts
-from dir_jax.models.config import ModelConfig
+from dir_jax.models.config import ModelConfig, find_part
 from dir_jax.models.layers import (
     HANDS,
     BatchNorm,
@@ -22,7 +22,17 @@ from dir_jax.models.layers import (
     uniform,
     zeros,
 )
-from dir_jax.models.types import LENGTH_SCALE, PARAMETERS, Stage
+from dir_jax.models.types import (
+    BETAS,
+    CAMERA_SCALE,
+    CAMERA_TRANSLATION,
+    LENGTH_SCALE,
+    PARAMETERS,
+    POSE,
+    ROTATION,
+    Stage,
+)
+from mano_jax import HandPair, matrix_from_6d_robust, pca_to_axis_angle, pose_hand, tip_indices
 from mano_jax.constants import BONES, JOINTS
 
 
@@ -41,16 +51,16 @@ class JointFeatures(nn.Module):
             return module(x.astype(fused.dtype), train)
 
         def part(kind, x):  # whatever type a part of one's own computes in
-            return parts.find(kind, getattr(config, kind))(config, name=kind)(x, train).astype(
+            return find_part(kind, getattr(config, kind))(config, name=kind)(x, train).astype(
                 fused.dtype
             )
 
-        sample = parts.find("sampling", config.sampling)
+        sample = find_part("sampling", config.sampling)
         seen = sample(fused, previous.joints_uv.reshape(batch, -1, 2))
         seen = seen.reshape(batch, HANDS, JOINTS, -1)
         normalised = previous.joints_xyz / LENGTH_SCALE
         x = point_map("visual", "separate", seen) + point_map("position", "separate", normalised)
-        if parts.find("graph", config.graph) is not None:
+        if find_part("graph", config.graph) is not None:
             x = part("graph", x)
             self.sow("intermediates", "after_graph", x)
         if config.transformer_blocks:
@@ -220,3 +230,58 @@ class Regression(nn.Module):
         params = HandDense(PARAMETERS, name="params")(jnp.concatenate([flat, last[0]], -1))
         both = jnp.concatenate([flat.reshape(batch, -1), last[1]], -1)
         return params, dense(both, 3, "offset")
+
+
+# --- From a hand's 64 numbers to its mesh and the mesh's image -----------------------------------
+
+
+def project_weak_perspective(xyz: jax.Array, params: jax.Array) -> jax.Array:
+    """uv = s * xy + t.
+
+    Args:
+      xyz: (..., N, 3) metres.
+      params: (..., 64).
+
+    Returns:
+      (..., N, 2) in [-1, 1] over the crop.
+    """
+    scale = params[..., CAMERA_SCALE, None, None]
+    return scale * xyz[..., :2] + params[..., None, CAMERA_TRANSLATION]
+
+
+def decode(hands: HandPair, params: jax.Array, offset: jax.Array, config: ModelConfig) -> Stage:
+    """Meshes, joints and their projections of both hands.
+
+    Computed in float32 at least, whatever the network's arithmetic.
+
+    Args:
+      hands: the hand models.
+      params: (B, 2, 64).
+      offset: (B, 3) in units of 0.15 m.
+      config: its root joint, tips and rotations.
+    """
+    params = params.astype(jnp.promote_types(params.dtype, jnp.float32))
+    offset = offset.astype(params.dtype)
+
+    def one_side(hand, tip_vertices, params):  # params (B, 64)
+        coefficients = params[..., POSE]
+        return pose_hand(
+            hand,
+            matrix_from_6d_robust(params[..., ROTATION]),
+            pca_to_axis_angle(hand, coefficients),
+            params[..., BETAS],
+            root_joint=config.root_joint,
+            tips=tip_vertices,
+            rotations=config.rotations,
+        )
+
+    both = jax.vmap(one_side, in_axes=(0, 0, 1), out_axes=1)
+    mesh = both(hands.stacked(), tip_indices("both", config.tips), params)
+    return Stage(
+        params=params,
+        offset=offset,
+        joints_xyz=mesh.joints,
+        vertices_xyz=mesh.vertices,
+        joints_uv=project_weak_perspective(mesh.joints, params),
+        vertices_uv=project_weak_perspective(mesh.vertices, params),
+    )

@@ -6,6 +6,7 @@ is in `dir_jax.models.joints`, how they are drawn on the image plane in `project
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -16,10 +17,8 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from dir_jax.models import parts
-from dir_jax.models.config import ModelConfig, model_config
-from dir_jax.models.hands import decode
-from dir_jax.models.joints import JointFeatures, Regression
+from dir_jax.models.config import ModelConfig, find_part, model_config
+from dir_jax.models.joints import JointFeatures, Regression, decode
 from dir_jax.models.layers import (
     HANDS,
     BatchNorm,
@@ -34,7 +33,14 @@ from dir_jax.models.layers import (
     normal,
     torch_uniform,
 )
-from dir_jax.models.types import IMAGE_SIZE, PARAMETERS, Output, Stage
+from dir_jax.models.types import (
+    IMAGE_SIZE,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PARAMETERS,
+    Output,
+    Stage,
+)
 from mano_jax import HandPair
 
 LEVELS = 2
@@ -144,7 +150,7 @@ class Refinement(nn.Module):
         if config.planes == "none":
             return stage, fused
         vectors = PointMap(config.plane_width, "shared", name="vectors")(features, train)
-        project = parts.find("projection", config.projection)
+        project = find_part("projection", config.projection)
         project = project(config, config.bone_distance[self.index], name="projection")
         projected = project(stage.joints_uv, vectors, fused.shape[1], train).astype(fused.dtype)
         self.sow("intermediates", "projected", projected)
@@ -191,7 +197,7 @@ class DIR(nn.Module):
             images = images.astype(jnp.bfloat16)
         if config.image_stride > 1:
             images = nn.avg_pool(images, (2, 2), (2, 2))
-        encoder = parts.find("encoder", config.encoder)(config, name="encoder")
+        encoder = find_part("encoder", config.encoder)(config, name="encoder")
         maps = tuple(features.astype(images.dtype) for features in encoder(images, train))
         for index, features in enumerate(maps, 1):
             self.sow("intermediates", f"c{index}", features)
@@ -297,3 +303,55 @@ def _computed(model, key, paths):
 
     # Run once: compiling well takes longer than it saves.
     return jax.jit(chosen, compiler_options={"xla_backend_optimization_level": 0})(key)
+
+
+# --- On photographs: programs compiled once for a process ---------------------------------------
+
+
+def normalise_images(images: jax.Array) -> jax.Array:
+    """Photographs as the encoder expects them.
+
+    Args:
+      images: (B, 256, 256, 3) uint8 RGB.
+
+    Returns:
+      float32, per channel (level / 255 - ImageNet mean) / ImageNet deviation.
+    """
+    scale = 1.0 / (255.0 * np.array(IMAGENET_STD))
+    shift = np.array(IMAGENET_MEAN) / np.array(IMAGENET_STD)
+    images = jnp.asarray(images).astype(jnp.float32)
+    return images * scale.astype(np.float32) - shift.astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def estimate(model: Any, variables: Any, images: jax.Array) -> tuple[Stage, ...]:
+    """All stages of crops.
+
+    Validation, evaluation and pictures of one run share this one compiled program, as long as
+    their batches have one shape.
+
+    Args:
+      model: from `create_model`.
+      variables: its {"params", "batch_stats"}.
+      images: (B, 256, 256, 3) uint8 RGB.
+
+    Returns:
+      The initial estimate and every refinement.
+    """
+    return model.apply(variables, normalise_images(images), train=False).stages
+
+
+def estimate_all(
+    model: Any, variables: Any, images: np.ndarray, batch_size: int
+) -> tuple[Stage, ...]:
+    """All stages of any number of crops (N, 256, 256, 3) uint8, N > 0, as numpy arrays.
+
+    They are taken `batch_size` at a time, the last ones padded, so that one program serves all.
+    """
+    parts = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        padded = np.zeros((batch_size, *images.shape[1:]), np.uint8)
+        padded[: len(batch)] = batch
+        parts.append(estimate(model, variables, padded))
+    return jax.tree.map(lambda *values: np.concatenate(values)[: len(images)], *parts)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import jax
 import numpy as np
 
-from dir_jax.models.forward import estimate
+from dir_jax.models.network import estimate
 from dir_jax.models.types import (
     CAMERA_SCALE,
     CAMERA_TRANSLATION,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from dir_jax.models.hands import decode
+from dir_jax.models.joints import decode
 from dir_jax.models.types import CAMERA_SCALE, CAMERA_TRANSLATION
 from dir_jax.prediction.boxes import NoHandError, detected, intersection_over_union
 from dir_jax.prediction.inputs import Source

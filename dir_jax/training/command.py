@@ -11,6 +11,7 @@ SIGINT (everything saved).
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
@@ -18,7 +19,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.arguments import BadInputError, parse_recipe
+from configs.arguments import MISSING, read_recipe, split_recipe_arguments
+from configs.base import describe_fields
 from input_pipeline.commands import command, report
 
 if TYPE_CHECKING:
@@ -29,8 +31,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """Runs the command; returns its exit status."""
     if {"--help", "-h", "-help"} & set(arguments):
-        print(f"{__doc__.strip()}\n\nFields of a recipe, as configs/dir_interhand.py has them:\n")
-        print(_fields())
+        print(f"{__doc__.strip()}\n\nFields of a recipe (configs/base.py):\n\n{describe_fields()}")
         return 0
     config, workdir = parse(arguments)
     prepare_process()
@@ -56,22 +57,23 @@ def parse(arguments: list[str]) -> tuple[ConfigDict, Path]:
       The recipe with its overrides, and the work folder.
 
     Raises:
-      BadInputError: what is not understood, in one line.
+      ValueError: what is not understood, in one line.
     """
-    config, workdir, rest = parse_recipe(arguments)
+    recipe, rest = split_recipe_arguments(arguments)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--workdir")
+    try:
+        options, rest = parser.parse_known_args(rest)
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from None
     if rest:
-        raise BadInputError(f"{rest[0]!r} is not understood; wanted --config FILE --workdir DIR")
-    if not workdir:
-        raise BadInputError("--workdir is missing; results go there")
-    return config, Path(workdir)
-
-
-def _fields() -> str:
-    from configs.dir_interhand import get_config
-    from dir_jax.training.settings import flat, plain
-
-    items = flat(plain(get_config()))
-    return "\n".join(f"  --config.{name}={value}" for name, value in items.items())
+        raise ValueError(f"{rest[0]!r} is not understood; wanted --config FILE --workdir DIR")
+    config = read_recipe(recipe)
+    if not config:
+        raise ValueError(MISSING)
+    if not options.workdir:
+        raise ValueError("--workdir is missing; results go there")
+    return config, Path(options.workdir)
 
 
 def prepare_process() -> None:

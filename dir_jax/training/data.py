@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs.arguments import BadInputError
 from dir_jax.training.interruptions import RunError, StopRequest
-from dir_jax.weights.workdir import DATA_FOLDER, RAW_FOLDER
+from dir_jax.weights import DATA_FOLDER, RAW_FOLDER
 
 SPLITS = ("train", "val", "test")
 
@@ -39,7 +38,7 @@ def find_data(config: ConfigDict, workdir: Path, stop: StopRequest) -> Data:
     """The recipe's data, made first when the recipe says so.
 
     Raises:
-      BadInputError: no prepared data where the recipe looks for them.
+      ValueError: no prepared data where the recipe looks for them.
       RunError: synthesising or preparing failed.
     """
     from input_pipeline import dataset
@@ -48,7 +47,7 @@ def find_data(config: ConfigDict, workdir: Path, stop: StopRequest) -> Data:
     description = dataset.version_folder(folder, config.data.subset) / "dataset_info.json"
     if not description.is_file() and not config.data.dir:
         if not config.data.synthesize:
-            raise BadInputError(
+            raise ValueError(
                 "this recipe needs --config.data.dir=DATA, the folder that "
                 "python -m input_pipeline.prepare --source RAW --output DATA has written "
                 "(or --config.data.synthesize=True to try it on synthesised photographs)"
@@ -57,7 +56,7 @@ def find_data(config: ConfigDict, workdir: Path, stop: StopRequest) -> Data:
     lengths = dataset.split_lengths(folder, config.data.subset)
     sizes = {split: sum(lengths.get(split, [])) for split in SPLITS}
     if sizes["train"] < 1:
-        raise BadInputError(f"{folder} holds no training examples; prepare the split train")
+        raise ValueError(f"{folder} holds no training examples; prepare the split train")
     return Data(folder, config.data.subset, sizes)
 
 

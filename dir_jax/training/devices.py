@@ -23,9 +23,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from configs.base import FIELDS
 from dir_jax.models.layers import AXIS
-
-BACKENDS = ("pmap", "jit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +42,7 @@ class Parallel:
     )
 
     def __post_init__(self):
-        if self.backend not in BACKENDS:
-            raise ValueError(
-                f"parallel.backend is {self.backend!r}; wanted one of {', '.join(BACKENDS)}"
-            )
+        FIELDS["parallel.backend"].check("parallel.backend", self.backend)
 
     @property
     def mesh(self) -> Mesh:

@@ -29,7 +29,6 @@ import jax
 from jax.errors import JaxRuntimeError
 from ml_collections import ConfigDict
 
-from configs.arguments import BadInputError
 from input_pipeline.commands import FAILED, FailedError
 from input_pipeline.files import locked_folder
 
@@ -124,13 +123,13 @@ def locked(workdir: Path) -> Iterator[None]:
     Of several processes of one run the first holds the lock.
 
     Raises:
-      BadInputError: another process is at work there.
+      ValueError: another process is at work there.
     """
     if jax.process_index() != 0:
         yield
         return
     busy = f"another process is training in {workdir}; wait for it, or use another --workdir"
-    with locked_folder(workdir, BadInputError(busy)):
+    with locked_folder(workdir, ValueError(busy)):
         yield
 
 

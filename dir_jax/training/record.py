@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from dir_jax.training.data import Data, frame_names
 from dir_jax.training.interruptions import RunError
 from dir_jax.training.step import STOP
-from dir_jax.weights.workdir import METRICS_FILE, TENSORBOARD_FOLDER, VALIDATION_FILE
+from dir_jax.weights import METRICS_FILE, TENSORBOARD_FOLDER, VALIDATION_FILE
 from input_pipeline.files import read_json_lines, write_bytes, write_json
 
 FIRST_METRICS = ("loss", "learning_rate", "gradient_norm")
@@ -111,22 +112,47 @@ class Board:
             raise
 
 
+class _Pending(NamedTuple):
+    """A step whose result has not been looked at; the devices may still be at it."""
+
+    step: int
+    metrics: dict[str, jax.Array]
+    indices: np.ndarray
+
+
 class Record:
     """Writes all of it; silent in all processes but the first. A full disk does not end the run.
 
+    A step's result is looked at once the next step has been sent, so that no device ever waits.
+
     Args:
       workdir: where the files go.
-      step: steps done already.
-      steps: of the whole run.
-      batch_size: examples a step.
+      config: the recipe.
+      data: to name the examples of a step that is not finite.
+      steps: of the whole run; the last one gets a line whatever `log.every` says.
+      step: done already.
+      skipped: updates left out so far.
       validated: whether the validation at `step` is done, so that its line stays.
+
+    Attributes:
+      stop: whether any process had been asked to stop when the newest step looked at was sent.
     """
 
     def __init__(
-        self, workdir: Path, step: int, steps: int, batch_size: int, validated: bool = True
+        self,
+        workdir: Path,
+        config: ConfigDict,
+        data: Data,
+        steps: int,
+        step: int = 0,
+        skipped: int = 0,
+        validated: bool = True,
     ):
         self.enabled = jax.process_index() == 0
-        self.batch_size = batch_size
+        self.stop = False
+        self._workdir, self._config, self._data, self._steps = workdir, config, data, steps
+        self._skipped = skipped
+        self._pending: _Pending | None = None
         self._warned = False
         self.restart_timer()
         if not self.enabled:
@@ -147,11 +173,34 @@ class Record:
         """Speed is counted from here on: what lies behind was a compilation, or a validation."""
         self._started, self._examples = time.perf_counter(), 0
 
-    def advance(self) -> None:
-        """One more step is done."""
-        self._examples += self.batch_size
+    def add(self, step: int, metrics: dict[str, jax.Array], indices: np.ndarray) -> None:
+        """Takes what a step just sent will give, and looks at the step before it.
+
+        Raises:
+          RunError: that one was not finite, more often than allowed.
+        """
+        self.settle()
+        self._pending = _Pending(step, metrics, np.asarray(indices))
+
+    def settle(self) -> None:
+        """Waits for the last step and looks at it; raises like `add`."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        finite, stop = jax.device_get((pending.metrics["finite"], pending.metrics[STOP]))
+        self.stop = bool(stop > 0)
+        self._examples += self._config.train.batch_size
         if self.enabled:
             self._bar.update()
+        logged = pending.step % self._config.log.every == 0 or pending.step == self._steps
+        if finite and not logged:
+            return
+        values = {k: float(v) for k, v in jax.device_get(pending.metrics).items()}
+        if not finite:
+            self._not_finite(pending, values)
+        if logged:
+            names = [*FIRST_METRICS, *sorted(values.keys() - {*FIRST_METRICS, *INTERNAL_METRICS})]
+            self.metrics(pending.step, {name: values[name] for name in names})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """A line of metrics.jsonl and a point on every TensorBoard curve."""
@@ -202,75 +251,6 @@ class Record:
                 self.say(f"warning: the run's record could not be written ({error}); going on")
             self._warned = True
 
-
-class _Pending(NamedTuple):
-    """A step whose result has not been looked at; the devices may still be at it."""
-
-    step: int
-    metrics: dict[str, jax.Array]
-    indices: np.ndarray
-
-
-class StepResults:
-    """Looks at a step's result once the next step has been sent, so that no device ever waits.
-
-    Args:
-      record: where metrics go.
-      workdir: where a step that is not finite is reported.
-      data: to name the examples of such a step.
-      skipped: updates left out so far.
-      skipped_limit: as many may be left out.
-      every: steps from one line of metrics to the next.
-      steps: of the whole run; the last one gets a line too.
-
-    Attributes:
-      stop: whether any process had been asked to stop when the newest step looked at was sent.
-    """
-
-    def __init__(
-        self,
-        record: Record,
-        workdir: Path,
-        data: Data,
-        *,
-        skipped: int,
-        skipped_limit: int,
-        every: int,
-        steps: int,
-    ):
-        self._record, self._workdir, self._data = record, workdir, data
-        self._skipped, self._limit = skipped, skipped_limit
-        self._every, self._steps = every, steps
-        self._pending: _Pending | None = None
-        self.stop = False
-
-    def add(self, step: int, metrics: dict[str, jax.Array], indices: np.ndarray) -> None:
-        """Takes what a step just sent will give, and looks at the step before it.
-
-        Raises:
-          RunError: that one was not finite, more often than allowed.
-        """
-        self.settle()
-        self._pending = _Pending(step, metrics, np.asarray(indices))
-
-    def settle(self) -> None:
-        """Waits for the last step and looks at it; raises like `add`."""
-        pending, self._pending = self._pending, None
-        if pending is None:
-            return
-        finite, stop = jax.device_get((pending.metrics["finite"], pending.metrics[STOP]))
-        self.stop = bool(stop > 0)
-        self._record.advance()
-        logged = pending.step % self._every == 0 or pending.step == self._steps
-        if finite and not logged:
-            return
-        values = {k: float(v) for k, v in jax.device_get(pending.metrics).items()}
-        if not finite:
-            self._not_finite(pending, values)
-        if logged:
-            names = [*FIRST_METRICS, *sorted(values.keys() - {*FIRST_METRICS, *INTERNAL_METRICS})]
-            self._record.metrics(pending.step, {name: values[name] for name in names})
-
     def _not_finite(self, pending: _Pending, values: dict[str, float]) -> None:
         """Reports a step whose loss or gradient was not finite; its update was not applied."""
         bad = [name for name, value in values.items() if not np.isfinite(value)]
@@ -291,14 +271,15 @@ class StepResults:
         except OSError as error:
             place = f"{where} could not be written ({error}); the batch is {report['frames']}"
         self._skipped += 1
+        limit = self._config.train.nonfinite_limit
         found = f"step {pending.step}: not finite: {', '.join(terms)}; {place}"
-        if self._skipped <= self._limit:
-            self._record.say(f"{found}; left out ({self._skipped} of {self._limit} allowed)")
+        if self._skipped <= limit:
+            self.say(f"{found}; left out ({self._skipped} of {limit} allowed)")
             return
-        allowed = f" ({self._skipped} updates left out, {self._limit} allowed)"
+        allowed = f" ({self._skipped} updates left out, {limit} allowed)" if limit else ""
         raise RunError(
-            f"{found}{allowed if self._limit else ''}. Parameters are as before that step in the "
-            f"last checkpoint; look at it (python -m dir_jax.training.replay --workdir "
-            f"{self._workdir} --step {pending.step}), lower optimizer.learning_rate, or allow "
+            f"{found}{allowed}. Parameters are as before that step in the last checkpoint; look at "
+            f"it (python -m dir_jax.training.replay --workdir {self._workdir} --step "
+            f"{pending.step}), lower optimizer.learning_rate, or allow "
             "--config.train.nonfinite_limit=N such updates to be left out"
         )

@@ -20,19 +20,18 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs.arguments import BadInputError
-from dir_jax.models.network import variable_shapes
+from dir_jax.models.network import create_model, variable_shapes
 from dir_jax.pictures.drawing import contact_sheet, save_png
-from dir_jax.training import settings
 from dir_jax.training.data import find_data, frame_names, training_batches
 from dir_jax.training.devices import Parallel
 from dir_jax.training.interruptions import StopRequest
-from dir_jax.training.run import build, load_hands
+from dir_jax.training.run import build, read_config, total_steps
 from dir_jax.training.step import restore_train_state
+from dir_jax.weights import CHECKPOINTS_FOLDER
 from dir_jax.weights.checkpoints import CheckpointError, present_steps, read_newest, save_variables
-from dir_jax.weights.workdir import CHECKPOINTS_FOLDER
 from input_pipeline.commands import command
 from input_pipeline.files import whole_file
+from mano_jax import load_hands
 
 
 def replay(workdir: Path, step: int, data_dir: str = "") -> dict[str, Any]:
@@ -49,15 +48,15 @@ def replay(workdir: Path, step: int, data_dir: str = "") -> dict[str, Any]:
     Raises:
       ValueError: no such run, no such step, or no checkpoint before it.
     """
-    saved = settings.read_config(workdir)
+    saved = read_config(workdir)
     if saved is None:
-        raise BadInputError(f"{workdir} holds no config.json; wanted the --workdir of a run")
+        raise ValueError(f"{workdir} holds no config.json; wanted the --workdir of a run")
     config = ConfigDict(saved)
     config.data.dir = data_dir or config.data.dir
     data = find_data(config, workdir, StopRequest())
-    steps = settings.total_steps(config, data.sizes["train"])
+    steps = total_steps(config, data.sizes["train"])
     if not 1 <= step <= steps:
-        raise BadInputError(f"--step is {step}; wanted 1 to {steps}, the steps of this run")
+        raise ValueError(f"--step is {step}; wanted 1 to {steps}, the steps of this run")
     folder = workdir / CHECKPOINTS_FOLDER
     checkpoint, damaged = read_newest(folder, before=step)
     for number, reason in damaged.items():
@@ -68,7 +67,8 @@ def replay(workdir: Path, step: int, data_dir: str = "") -> dict[str, Any]:
             "a run in a new --workdir with the same recipe reaches the same step"
         )
     parallel = Parallel(config.parallel.backend)
-    model, optimizer, train_step = build(config, parallel, load_hands(config.mano), steps)
+    model = create_model(config.model.to_dict(), load_hands(config.mano))
+    optimizer, train_step = build(config, parallel, model, steps)
     state = restore_train_state(variable_shapes(model), optimizer, checkpoint)
     start = int(state.step)
     state = parallel.replicate(state)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +14,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from configs.arguments import BadInputError
+from configs.base import check, flat
 from dir_jax.models.network import create_model, initial_variables, variable_shapes
-from dir_jax.training import settings
 from dir_jax.training.data import Data, find_data, training_batches
 from dir_jax.training.devices import Parallel, set_up_compiler
 from dir_jax.training.interruptions import (
@@ -30,22 +30,23 @@ from dir_jax.training.interruptions import (
     locked,
     raise_on_lost_peer,
 )
-from dir_jax.training.optimiser import adamw, make_schedule
-from dir_jax.training.record import Record, StepResults
+from dir_jax.training.record import Record
 from dir_jax.training.step import (
     STOP,
     TrainState,
+    adamw,
     create_train_state,
-    fill,
     make_loss,
+    make_schedule,
     make_train_step,
     optimizer_state_dict,
     restore_train_state,
 )
 from dir_jax.training.validation import Validation, evaluate_best, label_sheet
-from dir_jax.weights.checkpoints import Checkpoint, CheckpointError, Checkpoints
-from dir_jax.weights.workdir import CHECKPOINTS_FOLDER, RAW_FOLDER
-from mano_jax import HandPair, load_pair, open_hands
+from dir_jax.weights import CHECKPOINTS_FOLDER, CONFIG_FILE, RAW_FOLDER, fill
+from dir_jax.weights.checkpoints import CheckpointError, Checkpoints
+from input_pipeline.files import write_json
+from mano_jax import HandPair, load_hands
 
 
 def train(config: ConfigDict, workdir: Path) -> int:
@@ -62,7 +63,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
       ValueError: bad input of any kind; the message is for the user.
       RunError: the run failed.
     """
-    settings.check_values(config)
+    check(config)
     workdir.mkdir(parents=True, exist_ok=True)
     with StopRequest() as stop:
         set_up_compiler(config.parallel)
@@ -81,23 +82,29 @@ def train_and_evaluate(
     hands = load_hands(config.mano)
     parallel = Parallel(config.parallel.backend)
     parallel.check_batch_size(config.train.batch_size)
+    model = create_model(config.model.to_dict(), hands)
     checkpoint = checkpoints.restore_latest()
-    check_sources(config, workdir, checkpoint)
+    if checkpoint is not None:
+        check_fits(config, checkpoint.meta.get("config", {}), workdir)
+    else:
+        if (workdir / RAW_FOLDER).is_dir():  # made for the recipe that config.json holds
+            check_fits(config, read_config(workdir) or plain(config), workdir)
+        variables = first_variables(config, model)  # refused, if so, before data are made
     if leader:
-        settings.write_config(config, workdir)
+        write_config(config, workdir)
 
     data = find_data(config, workdir, stop)
-    steps = settings.total_steps(config, data.sizes["train"])
+    steps = total_steps(config, data.sizes["train"])
     meta = {
-        "config": settings.plain(config),
+        "config": plain(config),
         "hands": hands.name,
         "hands_sha256": hands_checksum(hands),
         "steps": steps,
     }
 
-    model, optimizer, train_step = build(config, parallel, hands, steps)
+    optimizer, train_step = build(config, parallel, model, steps)
     if checkpoint is None:
-        state = fresh_state(config, model, optimizer)
+        state = create_train_state(variables, optimizer)
     else:
         check_same_run(meta, checkpoint.meta, workdir)
         state = restore_train_state(variable_shapes(model), optimizer, checkpoint)
@@ -107,18 +114,14 @@ def train_and_evaluate(
         print(describe(config, parallel, hands, data, steps, state), file=sys.stderr, flush=True)
 
     with raise_on_lost_peer(), contextlib.ExitStack() as stack:
-        record = Record(workdir, step, steps, config.train.batch_size, validated)
+        record = Record(workdir, config, data, steps, step, int(state.skipped), validated)
         stack.callback(record.close)
-        results = StepResults(
-            record, workdir, data, skipped=int(state.skipped), every=config.log.every, steps=steps,
-            skipped_limit=config.train.nonfinite_limit,
-        )  # fmt: skip
         validation = Validation(config, data, model, hands, record)
         state = parallel.replicate(state)
 
         def save(must: bool) -> None:
             """Writes a checkpoint; a failure ends the run only where nothing better can be done."""
-            results.settle()
+            record.settle()
             if step not in checkpoints.steps():
                 host = jax.device_get(state)
                 try:
@@ -153,7 +156,7 @@ def train_and_evaluate(
             asked = np.full(len(batch["index"]), stop.asked, np.float32)
             state, metrics = train_step(state, parallel.shard({**batch, STOP: asked}))
             stop.protect(True)  # the compilation need not be kept, what is computed must be
-            results.add(step, metrics, batch["index"])  # waits for the step before this one only
+            record.add(step, metrics, batch["index"])  # waits for the step before this one only
             if step == first + 1:
                 if leader:
                     record.picture(step, "training/examples", label_sheet(batch, hands))
@@ -161,7 +164,7 @@ def train_and_evaluate(
 
             if validation_due() or step % config.train.checkpoint_every == 0:
                 save(must=step == steps)
-            if results.stop if jax.process_count() > 1 else stop.asked:  # all processes alike
+            if record.stop if jax.process_count() > 1 else stop.asked:  # all processes alike
                 save(must=True)
                 if leader:
                     print("stopped and saved; start the same command again to resume",
@@ -175,32 +178,22 @@ def train_and_evaluate(
     return FINISHED
 
 
-def build(config: ConfigDict, parallel: Parallel, hands: HandPair, steps: int):
-    """What a recipe is made of.
+def build(config: ConfigDict, parallel: Parallel, model: nn.Module, steps: int):
+    """The optimiser, and `train_step(state, batch) -> (state, metrics)` on all devices.
 
     Args:
       config: the recipe.
       parallel: the devices.
-      hands: the hand models.
+      model: the network.
       steps: of the whole run.
-
-    Returns:
-      The network, the optimiser, and `train_step(state, batch) -> (state, metrics)` on all devices.
     """
     fields = config.optimizer
     schedule = make_schedule(fields, steps)
     optimizer = adamw(
         schedule, weight_decay=fields.weight_decay, b1=fields.b1, b2=fields.b2, eps=fields.eps
     )
-    model = create_model(config.model.to_dict(), hands)
-    loss = make_loss(model, hands, config.loss.to_dict(), root_joint=config.model.root_joint)
-    train_step = parallel.step(make_train_step(loss, optimizer, schedule))
-    return model, optimizer, train_step
-
-
-def load_hands(mano: str) -> HandPair:
-    """The user's MANO files, or the open hand when none are given."""
-    return load_pair(Path(mano).expanduser()) if mano else open_hands()
+    loss = make_loss(model, model.hands, config.loss.to_dict(), root_joint=config.model.root_joint)
+    return optimizer, parallel.step(make_train_step(loss, optimizer, schedule))
 
 
 def hands_checksum(hands: HandPair) -> str:
@@ -212,63 +205,104 @@ def hands_checksum(hands: HandPair) -> str:
     return digest.hexdigest()
 
 
-def check_sources(config: ConfigDict, workdir: Path, checkpoint: Checkpoint | None) -> None:
-    """Looks at what the run is to start from, before data are made for it.
+# --- What a work folder was made with -----------------------------------------------------------
+
+FREE = (
+    "data.dir",
+    "evaluation",
+    "log",
+    "mano",
+    "parallel",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.nonfinite_limit",
+    "validation",
+)
+"""Fields and groups that may change when a run is resumed: none of them changes a number it
+computes. (Another hand model does, and is recognised by its content.)"""
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """The recipe as JSON gives it back: dictionaries, lists, numbers, text."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def write_config(config: ConfigDict, workdir: Path) -> None:
+    """Leaves WORKDIR/config.json."""
+    write_json(workdir / CONFIG_FILE, plain(config))
+
+
+def read_config(workdir: Path) -> dict[str, Any] | None:
+    """The recipe a work folder was trained with; None where there is none.
 
     Raises:
-      BadInputError, or the reader's own ValueError: a work folder of another recipe, or initial
-        weights that cannot be read.
+      ValueError: it is not JSON.
     """
-    if checkpoint is not None:
-        settings.check_fits(config, checkpoint.meta["config"], workdir)
-        return
-    if (workdir / RAW_FOLDER).is_dir():  # made for the recipe that config.json holds
-        settings.check_fits(config, settings.read_config(workdir) or config, workdir)
-    imagenet, initial = config.train.imagenet_weights, config.train.initial_checkpoint
-    if imagenet and initial:
-        raise BadInputError(
-            "train.imagenet_weights and train.initial_checkpoint both name initial weights; "
-            "give one of them"
+    path = workdir / CONFIG_FILE
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from None
+
+
+def total_steps(config: ConfigDict, train_size: int) -> int:
+    """Optimiser steps of the whole run; the last epoch's rest counts as a step."""
+    epochs = config.train.epochs * train_size / config.train.batch_size
+    return config.train.steps or math.ceil(epochs)
+
+
+def check_fits(config: ConfigDict, saved: Mapping[str, Any], workdir: Path) -> None:
+    """Refuses to resume with another recipe than the one the work folder was made with.
+
+    Raises:
+      ValueError: names every differing field.
+    """
+    new, saved, absent = flat(plain(config)), flat(saved), "absent"
+    free = tuple(f"{name}." for name in FREE)
+    found = [
+        f"{name}: {new.get(name, absent)} here, {saved.get(name, absent)} in the checkpoint"
+        for name in sorted(new.keys() | saved.keys())
+        if new.get(name, absent) != saved.get(name, absent) and not f"{name}.".startswith(free)
+    ]
+    if found:
+        raise ValueError(
+            f"{workdir} holds a run with another recipe: {'; '.join(found)}. "
+            "Give the same values to resume, or another --workdir to start afresh"
         )
-    if imagenet:
-        from dir_jax.weights.torch_files import read_state_dict
-
-        read_state_dict(imagenet)
-    if initial:
-        from dir_jax.weights.loading import load_weights
-
-        load_weights(initial)
 
 
 def check_same_run(meta: Mapping[str, Any], saved: Mapping[str, Any], workdir: Path) -> None:
     """Refuses a checkpoint made with other hands, or by a run of another length.
 
     Raises:
-      BadInputError: says which.
+      ValueError: says which.
     """
-    if saved["hands_sha256"] != meta["hands_sha256"]:
-        raise BadInputError(
-            f"{workdir} holds a run with {saved['hands']}, not {meta['hands']}; "
+    if saved.get("hands_sha256") != meta["hands_sha256"]:
+        raise ValueError(
+            f"{workdir} holds a run with {saved.get('hands')}, not {meta['hands']}; "
             "give the same --config.mano, or another --workdir"
         )
-    if saved["steps"] != meta["steps"]:
-        raise BadInputError(
-            f"{workdir} holds a run of {saved['steps']} steps, but this data set "
+    if saved.get("steps") != meta["steps"]:
+        raise ValueError(
+            f"{workdir} holds a run of {saved.get('steps')} steps, but this data set "
             f"makes it {meta['steps']}; use the same data, or another --workdir"
         )
 
 
-def fresh_state(
-    config: ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
-) -> TrainState:
-    """The state before the first step, with the initial weights that the recipe names."""
+def first_variables(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
+    """The variables before the first step: drawn, then the initial weights that the recipe names.
+
+    Raises:
+      ValueError: initial weights that cannot be read, or are not the network's.
+    """
     imagenet, initial = config.train.imagenet_weights, config.train.initial_checkpoint
     variables = initial_variables(model, config.seed)
     if initial:
         from dir_jax.weights.loading import load_weights
 
-        given, _ = load_weights(initial)
-        variables = {name: fill(variables[name], given.get(name, {}), name) for name in variables}
+        variables = fill(variables, load_weights(initial)[0], f"the weights of {initial}")
         origin = f"weights from {initial}"
     elif imagenet:
         from dir_jax.weights.conversion import load_imagenet_encoder
@@ -284,7 +318,7 @@ def fresh_state(
         )
     if jax.process_index() == 0:
         print(f"starting with {origin}", file=sys.stderr)
-    return create_train_state(variables, optimizer)
+    return variables
 
 
 def describe(

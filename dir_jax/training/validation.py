@@ -24,8 +24,8 @@ from dir_jax.pictures.drawing import contact_sheet, draw_meshes, save_png
 from dir_jax.training.data import Data
 from dir_jax.training.record import Record
 from dir_jax.training.step import TrainState
+from dir_jax.weights import EVALUATION_FILE, PICTURES_FOLDER
 from dir_jax.weights.checkpoints import load_variables
-from dir_jax.weights.workdir import EVALUATION_FILE, PICTURES_FOLDER
 from mano_jax import HandPair
 from mano_jax.constants import SIDES
 

@@ -16,11 +16,13 @@ noticed on reading.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import logging
 import os
 import shutil
+import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,17 +33,20 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 from orbax.checkpoint import checkpoint_managers
 
-from dir_jax.weights.workdir import CHECKPOINTS_FOLDER
+from dir_jax.weights import CHECKPOINTS_FOLDER, WeightsError
+from input_pipeline.commands import one_line
 from input_pipeline.files import write_json
 
-logger = logging.getLogger(__name__)
-
 FORMAT = 1
+OVERHEAD = 2**16
+"""Bytes of a checkpoint besides its arrays, about."""
 CHECKSUMS = "sha256"
 VALIDATION_FILE = "validation.json"
+BEST = "mpjpe_mm"
+"""The number of a validation by which the best checkpoint is chosen, smallest first."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(WeightsError):
     """No checkpoint, or none that can be used."""
 
 
@@ -71,12 +76,10 @@ class Checkpoints:
     Args:
       folder: where they lie; made when missing.
       keep: how many of the latest are kept (two or more leave one to fall back on).
-      minimise: the number of `record_validation` by which the best is chosen, smallest first.
     """
 
-    def __init__(self, folder: str | os.PathLike, keep: int = 2, minimise: str = "mpjpe_mm"):
+    def __init__(self, folder: str | os.PathLike, keep: int = 2):
         self.folder = Path(folder).absolute()
-        self.minimise = minimise
         self.folder.mkdir(parents=True, exist_ok=True)
         policies = [checkpoint_managers.LatestN(keep), _KeepBest(self)]
         options = ocp.CheckpointManagerOptions(
@@ -108,13 +111,14 @@ class Checkpoints:
             return
         arguments = _save_arguments(variables, optimizer, {"format": FORMAT, "step": step, **meta})
         try:
+            self._take_room(sum(leaf.nbytes for leaf in jax.tree.leaves((variables, optimizer))))
             self._manager.save(step, args=arguments, force=True)
             self._manager.wait_until_finished()
         except Exception as error:  # orbax and tensorstore raise many kinds; all mean "not saved"
             self._remove_remains(step)
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written to {self.folder}: "
-                f"{_first_line(error)}; the ones before it are intact"
+                f"{one_line(error)[:300]}; the ones before it are intact"
             ) from error
 
     def restore_latest(self) -> Checkpoint | None:
@@ -134,10 +138,10 @@ class Checkpoints:
                 "checkpoints to begin again"
             )
         for step, reason in damaged.items():
-            logger.warning(
-                "checkpoint of step %d is damaged (%s); moved to %s, using the one of step %d",
-                step, reason, self._set_aside(step), checkpoint.step,
-            )  # fmt: skip
+            _warn(
+                f"the checkpoint of step {step} is damaged ({reason}); moved to "
+                f"{self._set_aside(step)}, using the one of step {checkpoint.step}"
+            )
         return checkpoint
 
     def record_validation(self, step: int, result: Mapping[str, float]) -> None:
@@ -151,7 +155,7 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """Step of the checkpoint that validated best, None when none has been validated."""
-        return best_step(self.folder, self.minimise)
+        return best_step(self.folder)
 
     def close(self) -> None:
         """Releases the manager's threads."""
@@ -165,6 +169,23 @@ class Checkpoints:
             os.replace(self.folder / str(step), target)
         self._manager.reload()
         return target
+
+    def _take_room(self, size: int) -> None:
+        """Asks the disk for room for so many bytes, and gives it back.
+
+        When a disk fills up under orbax and tensorstore, their threads print a hundred tracebacks.
+
+        Raises:
+          OSError: there is no room.
+        """
+        if jax.process_count() > 1 or not hasattr(os, "posix_fallocate"):
+            return  # alone in stopping, one of several processes would leave the others waiting
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size + OVERHEAD)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise  # others mean that this file system cannot be asked
 
     def _remove_remains(self, step: int) -> None:
         """Frees what a failed save has left, so that a full disk can be written to again."""
@@ -216,14 +237,17 @@ def load_variables(
             f"no checkpoint in {path}; wanted a training work folder, its checkpoints folder, "
             "one step's folder, or the output of python -m dir_jax.convert"
         )
+    damaged = []
     for candidate in candidates:
         try:
             checkpoint = _read(candidate, optimizer=False)
-            return checkpoint.variables, checkpoint.meta
         except DamagedError as error:
-            reason = f"{candidate} is damaged: {error}"
-            logger.warning("%s", reason)
-    raise CheckpointError(reason)
+            damaged.append(f"{candidate} is damaged ({error})")
+            continue
+        if damaged:
+            _warn(f"{'; '.join(damaged)}; using the checkpoint of step {checkpoint.step}")
+        return checkpoint.variables, checkpoint.meta
+    raise CheckpointError(f"{'; '.join(damaged)}; there is no other to use")
 
 
 def save_variables(
@@ -271,13 +295,13 @@ def present_steps(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def best_step(folder: Path, minimise: str = "mpjpe_mm") -> int | None:
+def best_step(folder: Path) -> int | None:
     """The step whose recorded validation is smallest (the earliest of equals), or None."""
     results = {step: read_validation(folder / str(step)) for step in present_steps(folder)}
     values = {
-        step: result[minimise]
+        step: result[BEST]
         for step, result in results.items()
-        if result and np.isfinite(result.get(minimise, np.nan))
+        if result and np.isfinite(result.get(BEST, np.nan))
     }
     return min(values, key=values.get) if values else None
 
@@ -316,6 +340,11 @@ def _read(folder: Path, optimizer: bool = True) -> Checkpoint:
     checksums = meta.get(CHECKSUMS, {}) if isinstance(meta, dict) else {}
     if not checksums or checksums.get("meta") != _meta_checksum(meta):
         raise DamagedError("meta does not match its checksum")
+    if meta.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder} is a checkpoint of format {meta.get('format')}, written by another version "
+            f"of this code; wanted format {FORMAT}"
+        )
     trees = {}
     for name in ("variables", "optimizer"):
         if name not in checksums or (name == "optimizer" and not optimizer):
@@ -335,7 +364,7 @@ def _read_item(folder: Path, name: str, handler: ocp.CheckpointHandler) -> Any:
         arguments = ocp.args.PyTreeRestore(restore_args=as_numpy)
         return handler.restore(folder / name, args=arguments)
     except Exception as error:  # whatever a damaged file makes json, orbax or tensorstore raise
-        reason = f"{type(error).__name__} {_first_line(error)}"
+        reason = f"{type(error).__name__} {one_line(error)[:300]}"
         raise DamagedError(f"{name} cannot be read: {reason}") from error
 
 
@@ -356,5 +385,5 @@ def _meta_checksum(meta: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -9,11 +9,9 @@ import numpy as np
 from flax import traverse_util
 
 from dir_jax.models.network import DIR, variable_shapes
+from dir_jax.weights import SHOWN, WeightsError, fill, raise_if
 from dir_jax.weights.table import DIMENSIONS, Entry, encoder_entries, is_unused, table
-from dir_jax.weights.torch_files import WeightsError, read_state_dict
-
-SHOWN = 12
-"""Names listed in an error before the rest is only counted."""
+from dir_jax.weights.torch_files import read_state_dict
 
 
 def variables_from_torch(state_dict: Mapping[str, Any], model: DIR) -> dict[str, Any]:
@@ -33,7 +31,7 @@ def variables_from_torch(state_dict: Mapping[str, Any], model: DIR) -> dict[str,
     entries, shapes = _checked_table(model)
     used = {name for entry in entries for name in entry.sources}
     left_over = [n for n in state_dict if n not in used and not is_unused(n)]
-    _raise_if([f"{n} {np.shape(state_dict[n])}" for n in left_over], "tensors nobody expects")
+    raise_if([f"{n} {np.shape(state_dict[n])}" for n in left_over], "tensors nobody expects")
     return traverse_util.unflatten_dict(_fill(entries, state_dict, shapes), sep="/")
 
 
@@ -46,8 +44,9 @@ def torch_from_variables(variables: Mapping[str, Any], model: DIR) -> dict[str, 
     Raises:
       WeightsError: variables that are missing, left over or of another shape.
     """
-    entries, shapes = _checked_table(model)
-    flat = fitting(traverse_util.flatten_dict(dict(variables), sep="/"), shapes)
+    entries, _ = _checked_table(model)
+    variables = fill(variable_shapes(model), variables, "the variables")
+    flat = traverse_util.flatten_dict(variables, sep="/")
     state = {}
     for entry in entries:
         value = np.asarray(flat[entry.path])
@@ -75,35 +74,8 @@ def load_imagenet_encoder(path: str, variables: Mapping[str, Any], model: DIR) -
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def fitting(flat: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
-    """Flat variables, after proof that they are a model's.
-
-    Args:
-      flat: slash-separated name to array.
-      shapes: likewise to shape, of the model.
-
-    Raises:
-      WeightsError: variables that are missing, left over or of another shape.
-    """
-    problems = [f"{path} is missing" for path in shapes if path not in flat]
-    problems += [f"{path} is not part of the model" for path in flat if path not in shapes]
-    problems += [
-        f"{path} has shape {np.shape(flat[path])}, wanted {shape.shape}"
-        for path, shape in shapes.items()
-        if path in flat and np.shape(flat[path]) != shape.shape
-    ]
-    _raise_if(problems, "the variables do not fit the model")
-    return dict(flat)
-
-
 def _flat_shapes(model: DIR) -> dict[str, Any]:
     return traverse_util.flatten_dict(variable_shapes(model), sep="/")
-
-
-def _raise_if(problems: list[str], what: str) -> None:
-    if problems:
-        rest = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise WeightsError(f"{what}: " + "; ".join(problems[:SHOWN]) + rest)
 
 
 def _checked_table(model: DIR):
@@ -135,5 +107,5 @@ def _fill(entries: list[Entry], state: Mapping[str, np.ndarray], shapes) -> dict
             values[entry.path] = value
         else:
             problems.append(f"{' and '.join(entry.sources)} has shape {got}, wanted {wanted}")
-    _raise_if(problems, "the weights do not fit the model")
+    raise_if(problems, "the weights do not fit the model")
     return values

@@ -16,11 +16,12 @@ import numpy as np
 from flax import traverse_util
 
 import mano_jax
-from dir_jax.models.config import PRESETS
+from dir_jax.models.config import PARTS, PRESETS
 from dir_jax.models.network import DIR, create_model, variable_shapes
-from dir_jax.models.parts import PARTS
-from dir_jax.weights.conversion import fitting, variables_from_torch
-from dir_jax.weights.torch_files import WeightsError, read_state_dict, write_state_dict
+from dir_jax.weights import WeightsError, fill
+from dir_jax.weights.conversion import variables_from_torch
+from dir_jax.weights.torch_files import read_state_dict, write_state_dict
+from input_pipeline.commands import one_line
 
 COMPILED = "~/.cache/dir_jax/compiled"
 """Where compiled programs are kept, unless JAX_COMPILATION_CACHE_DIR says otherwise."""
@@ -117,17 +118,32 @@ def _read(source: str | os.PathLike) -> tuple[dict[str, Any], Mapping[str, Any]]
     if path.is_dir():
         from dir_jax.weights.checkpoints import load_variables  # needs orbax; files do not
 
-        return load_variables(path)
-    if path.suffix == ".safetensors" and (found := _of_own_file(path)):
-        return found
-    config = dataclasses.asdict(PRESETS["released"])
-    # The weights do not depend on the hands.
-    model = create_model(config, mano_jax.open_hands())
-    return variables_from_torch(read_state_dict(path), model), {"config": {"model": config}}
+        variables, meta = load_variables(path)
+    elif path.suffix == ".safetensors" and (meta := _meta_of_own_file(path)):
+        flat = {name: np.asarray(a, np.float32) for name, a in read_state_dict(path).items()}
+        variables = traverse_util.unflatten_dict(flat, sep="/")
+    else:
+        config = dataclasses.asdict(PRESETS["released"])
+        # The weights do not depend on the hands.
+        model = create_model(config, mano_jax.open_hands())
+        return variables_from_torch(read_state_dict(path), model), {"config": {"model": config}}
+    return _of_their_network(variables, meta, path), meta
 
 
-def _of_own_file(path: pathlib.Path):
-    """What `save_weights` wrote; None for a file of tensors under PyTorch's names."""
+def _of_their_network(variables, meta, path: pathlib.Path) -> dict[str, Any]:
+    """Variables, after proof that they are those of the network that `meta` describes."""
+    try:
+        config = meta.get("config", {}).get("model", {})
+        shapes = variable_shapes(create_model(config, mano_jax.open_hands()))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path} is of no network that this version of the code knows ({one_line(error)})"
+        ) from None
+    return fill(shapes, variables, f"the weights in {path}")
+
+
+def _meta_of_own_file(path: pathlib.Path) -> dict[str, Any] | None:
+    """What `save_weights` noted in a file; None for one of tensors under PyTorch's names."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -144,43 +160,22 @@ def _of_own_file(path: pathlib.Path):
             raise WeightsError(
                 f"{path} needs the part {config[kind]!r}; import {module} first if you trust it"
             )
-    flat = {name: np.asarray(a, np.float32) for name, a in read_state_dict(path).items()}
-    shapes = variable_shapes(create_model(config, mano_jax.open_hands()))
-    flat = fitting(flat, traverse_util.flatten_dict(shapes, sep="/"))
-    variables = {"batch_stats": {}} | traverse_util.unflatten_dict(flat, sep="/")
-    return variables, meta | {"config": {"model": config}}
+    return meta | {"config": {"model": config}}
 
 
 # --- Models -------------------------------------------------------------------------------------
 
 
-def load_hands(folder: str | os.PathLike | None) -> tuple[mano_jax.HandPair, tuple[str, ...]]:
-    """Hand models from a MANO folder, or the open hand, and what to tell the user about it.
-
-    Raises:
-      HandError: the folder holds no usable hand models.
-    """
-    if folder:
-        return mano_jax.load_pair(folder), ()
-    return mano_jax.open_hands(), (OPEN_HAND_NOTE,)
-
-
 def load_model(
+    source: str | os.PathLike,
     *,
-    workdir: str | None = None,
-    checkpoint: str | None = None,
-    torch_checkpoint: str | None = None,
-    weights: str | None = None,
     mano: str | None = None,
     hands: mano_jax.HandPair | None = None,
 ) -> Loaded:
     """Builds a model and loads its weights.
 
     Args:
-      workdir: folder of a training run.
-      checkpoint: a checkpoints folder, one step's folder, or what `dir_jax.convert` wrote.
-      torch_checkpoint: the authors' `DIR.pth`, or a state dict of the same structure.
-      weights: anything that `load_weights` takes.
+      source: anything that `load_weights` takes.
       mano: folder with MANO_LEFT and MANO_RIGHT; None: the folder the run was trained with if it
         is still there, else the open hand.
       hands: hand models to use instead.
@@ -189,26 +184,19 @@ def load_model(
       The model with its weights.
 
     Raises:
-      ValueError: not exactly one source, or one that cannot be used; one plain line.
+      ValueError: nothing there, or nothing that can be used; one plain line.
     """
-    sources = [s for s in (workdir, checkpoint, torch_checkpoint, weights) if s]
-    if len(sources) != 1:
-        given = f"{len(sources)} models given" if sources else "No model given"
-        raise ValueError(
-            f"{given}. Use one of --workdir RUN, --checkpoint PATH, --torch_checkpoint DIR.pth "
-            "or --weights FILE"
-        )
-    variables, meta = _read(sources[0])
+    variables, meta = _read(source)
+    folder = mano or _mano_of_run(meta)
+    chosen = hands or mano_jax.load_hands(folder)
+    model = create_model(meta["config"]["model"], chosen)
     notes: tuple[str, ...] = ()
-    if hands is None:
-        hands, notes = load_hands(mano or _mano_of_run(meta))
-    model = create_model(meta["config"]["model"], hands)
-    trained_with = meta.get("hands")
-    if trained_with:  # the weights themselves say whether these are the right hands
-        notes = ()
-    if trained_with and trained_with != hands.name:
-        notes += (f"these weights were trained with {trained_with!r}, running {hands.name!r}",)
-    return Loaded(model, variables, hands, meta, notes, str(sources[0]))
+    if trained_with := meta.get("hands"):  # the weights say whether these are the right hands
+        if trained_with != chosen.name:
+            notes = (f"these weights were trained with {trained_with!r}, running {chosen.name!r}",)
+    elif hands is None and not folder:
+        notes = (OPEN_HAND_NOTE,)
+    return Loaded(model, variables, chosen, meta, notes, str(source))
 
 
 def _mano_of_run(meta: Mapping[str, Any]) -> str | None:
@@ -246,11 +234,16 @@ def load_named_model(arguments: argparse.Namespace, mano: str | None = None) -> 
       ValueError, OSError: bad input; the message is for the user.
     """
     names = ("workdir", "checkpoint", "torch_checkpoint", "weights")
-    named = {name: getattr(arguments, name) for name in names}
-    if not any(named.values()) and shipped(DEFAULT):
+    given = [source for name in names if (source := getattr(arguments, name))]
+    if not given and shipped(DEFAULT):
         print(f"note: no weights named; using the shipped {DEFAULT}")
-        named["weights"] = DEFAULT
-    loaded = load_model(**named, mano=arguments.mano or mano)
+        given = [DEFAULT]
+    if len(given) != 1:
+        raise ValueError(
+            f"{f'{len(given)} models given' if given else 'No model given'}. Use one of --workdir "
+            "RUN, --checkpoint PATH, --torch_checkpoint DIR.pth or --weights FILE"
+        )
+    loaded = load_model(given[0], mano=arguments.mano or mano)
     for note in loaded.notes:
         print(f"note: {note}")
     return loaded

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dir_jax.models.config import ModelConfig
-from dir_jax.models.parts import PARTS
+from dir_jax.models.config import PARTS, ModelConfig
 from mano_jax.constants import SIDES
 
 UNUSED = (

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from dir_jax.weights import WeightsError
 from input_pipeline.files import whole_file
 from mano_jax.unpickle import (
     NUMPY_ONLY,
@@ -58,10 +59,6 @@ _NAMES = {
 
 _MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
 """How the older format begins; its version, 1001, follows."""
-
-
-class WeightsError(ValueError):
-    """A weight file that cannot be used; the message says why and what to do."""
 
 
 def _storage_type(pid: Any) -> np.dtype:

@@ -20,8 +20,13 @@ import mano_jax
 from dir_jax.benchmark.programs import raw_batch
 from dir_jax.models.config import TINY
 from dir_jax.models.network import initial_variables
-from dir_jax.training.optimiser import adamw, cosine_schedule
-from dir_jax.training.step import create_train_state, make_loss, make_train_step
+from dir_jax.training.step import (
+    adamw,
+    cosine_schedule,
+    create_train_state,
+    make_loss,
+    make_train_step,
+)
 
 parser = argparse.ArgumentParser(description="Profiles one step of a tiny network.")
 parser.add_argument("--output", type=pathlib.Path, default="trace", help="folder for the trace")

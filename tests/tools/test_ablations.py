@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from configs.ablation import ROWS
-from configs.arguments import BadInputError, parse_recipe
-from dir_jax.training import settings
+from dir_jax.training import run
+from dir_jax.training.command import parse
 from tools import ablations
 
 FAKE_TRAINER = """
@@ -50,8 +50,8 @@ def plan_of(tmp_path, *overrides, rows=("t1", "t3"), seeds=(0, 1), small=True):
 
 
 def recipe_of(job):
-    config, workdir, rest = parse_recipe(job.arguments)
-    assert not rest and workdir == str(job.workdir)
+    config, workdir = parse(job.arguments)
+    assert workdir == job.workdir
     return config
 
 
@@ -86,15 +86,15 @@ class TestPlan:
     def test_bad_requests_are_refused_before_anything_runs(
         self, tmp_path, overrides, changes, message
     ):
-        with pytest.raises(BadInputError, match=message):
+        with pytest.raises(ValueError, match=message):
             plan_of(tmp_path, *overrides, **changes)
 
     def test_earlier_runs_with_other_settings_are_refused(self, tmp_path):
         job = plan_of(tmp_path)[0]
         job.workdir.mkdir(parents=True)
-        settings.write_config(recipe_of(job), job.workdir)
+        run.write_config(recipe_of(job), job.workdir)
         plan_of(tmp_path)
-        with pytest.raises(BadInputError, match=r"seed_0 holds .*train.steps: 900 here"):
+        with pytest.raises(ValueError, match=r"seed_0 holds .*train.steps: 900 here"):
             plan_of(tmp_path, "--config.train.steps=900")
 
 
@@ -114,7 +114,7 @@ class TestRunner:
         ablations.Runner(["4", "7"], trainer).run(jobs)
         used = [(job.workdir / "calls").read_text().strip() for job in jobs]
         assert set(used) == {"4", "7"}
-        with pytest.raises(BadInputError, match="--devices gpu"):
+        with pytest.raises(ValueError, match="--devices gpu"):
             ablations.device_environment("gpu")
         assert ablations.device_environment("cpu") == {"JAX_PLATFORMS": "cpu"}
 
@@ -137,7 +137,7 @@ class TestRunner:
         job = plan_of(tmp_path)[0]
         job.workdir.mkdir(parents=True)
         (job.workdir / "evaluation.json").write_text(text)
-        with pytest.raises(BadInputError, match=r"evaluation.json .*remove it"):
+        with pytest.raises(ValueError, match=r"evaluation.json .*remove it"):
             job.errors()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from dir_jax.losses import terms as losses
 from dir_jax.losses.targets import targets_from_batch
+from dir_jax.models.config import Field
 from dir_jax.models.layers import AXIS
 from dir_jax.models.types import LENGTH_SCALE
 from mano_jax.constants import SIDES
@@ -75,6 +76,7 @@ def test_a_term_is_one_row_with_its_weight(monkeypatch):
     targets = targets_from_batch(random_batch(4), hands)
     row = losses.Term(2.0, "hand", lambda e: jnp.abs(e.joints[0]).max((2, 3)))
     monkeypatch.setitem(losses.TERMS, "reach", row)
+    monkeypatch.setitem(losses.LOSS_FIELDS, "reach", Field(row.weight, ""))
     monkeypatch.setitem(losses.RELEASED, "reach", row.weight)
     monkeypatch.setitem(losses.RECIPES, "released", losses.RELEASED)
     plain = losses.loss_terms(output, targets, hands, {"reach": 0.0})
@@ -103,9 +105,9 @@ def test_a_collapsed_mesh_has_finite_gradients():
         ("best", "loss recipe is 'best'; wanted one of released, paper"),
         ({"weight": 1.0}, "unknown loss field 'weight'"),
         ({"distance": "l2"}, "loss.distance is 'l2'; wanted one of smooth_l1, l1"),
-        ({"edge": -1.0}, "loss.edge is -1.0; wanted a weight, a number from 0"),
-        ({"normal": "no"}, "loss.normal is 'no'; wanted a weight"),
-        ({"lovasz": float("nan")}, "loss.lovasz is nan; wanted a weight"),
+        ({"edge": -1.0}, "loss.edge is -1.0; wanted 0 or more"),
+        ({"normal": "no"}, "loss.normal is 'no'; wanted 0 or more"),
+        ({"lovasz": float("nan")}, "loss.lovasz is nan; wanted 0 or more"),
     ],
 )
 def test_bad_recipes_are_named(recipe, message):

@@ -9,7 +9,7 @@ import pytest
 import mano_jax
 from dir_jax.losses import targets
 from dir_jax.losses.rasterize import nearest_faces
-from dir_jax.models.forward import normalise_images
+from dir_jax.models.network import normalise_images
 from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD, SEGMENTATION_CLASSES
 from mano_jax.constants import SIDES
 from tests.golden.toy_mano import toy_mano

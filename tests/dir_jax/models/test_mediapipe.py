@@ -7,7 +7,7 @@ import pytest
 
 from dir_jax.models import mediapipe
 from dir_jax.models.config import ModelConfig
-from dir_jax.models.landmark import LandmarkEncoder
+from dir_jax.models.encoders import LandmarkEncoder
 from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD
 from tools.convert_mediapipe import read_model
 

@@ -69,9 +69,8 @@ def test_a_halved_photograph_is_all_that_the_network_sees():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fields", [{}, {"preset": "paper", "stages": 3}, {"stages": 0}])
-def test_training_gives_finite_gradients_everywhere(fields):
-    model = _tiny(**fields)
+def test_training_gives_finite_gradients_everywhere():
+    model = _tiny(preset="paper", stages=3)  # of the released one: the golden numbers
     variables = initial_variables(model, 0)
     targets = reference.targets(np.float32)
 
@@ -163,12 +162,15 @@ def test_a_preset_is_the_default_of_every_field():
         ({"planes": "volume"}, "model.planes is 'volume'; wanted one of bone"),
         ({"stages": 4}, "model.stages is 4; wanted 0 to 3"),
         ({"projection": "scatter"}, "cannot draw 'bone' planes"),
-        ({"joint_width": 130}, "cannot be split into 4 heads"),
+        ({"joint_width": 130}, "cannot be split into model.transformer_heads 4"),
         ({"transformer_heads": 0}, "model.transformer_heads is 0; wanted 1 to"),
         ({"stages": "abc"}, "model.stages is 'abc'; wanted 0 to 3"),
         ({"feature_width": 0}, "model.feature_width is 0; wanted 2 to"),
-        ({"encoder_blocks": (1, 1)}, "model.encoder_blocks is .1, 1.; wanted 4 numbers from 1"),
-        ({"bone_distance": (1.0, 2.0, float("nan"))}, "model.bone_distance is .*nan.; wanted 3"),
+        ({"encoder_blocks": (1, 1)}, "model.encoder_blocks is .1, 1.; wanted 1 to 100 .4 integers"),
+        (
+            {"bone_distance": (1.0, 2.0, float("nan"))},
+            "model.bone_distance is .*nan.; wanted 0 or",
+        ),
     ],
 )
 def test_bad_configurations_are_named(config, message):

@@ -10,9 +10,8 @@ import pytest
 from flax import linen as nn
 
 import dir_jax
-from dir_jax.models.config import TINY, ModelConfig
+from dir_jax.models.config import PARTS, TINY, ModelConfig, find_part
 from dir_jax.models.network import initial_variables, variable_shapes
-from dir_jax.models.parts import PARTS, find
 from tests.dir_jax import reference
 
 IMAGES = jnp.zeros((2, 256, 256, 3))
@@ -80,7 +79,7 @@ def model(**fields):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_part_of_ones_own_takes_the_registered_ones_place(kind, precision):
     own = model(**{kind: f"{__name__}:{OWN[kind].__name__}", "precision": precision})
-    assert find(kind, getattr(own.config, kind)) is OWN[kind]
+    assert find_part(kind, getattr(own.config, kind)) is OWN[kind]
     variables = variable_shapes(own)
     output, updates = jax.eval_shape(
         lambda v, x: own.apply(v, x, train=True, mutable=["batch_stats"]), variables, IMAGES
@@ -96,7 +95,7 @@ def test_a_part_of_ones_own_takes_the_registered_ones_place(kind, precision):
 def test_every_registered_part_can_be_found():
     for kind, names in PARTS.items():
         for name in names:
-            part = find(kind, name)
+            part = find_part(kind, name)
             assert callable(part) or name == "none", (kind, name)
 
 

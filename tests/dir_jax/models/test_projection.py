@@ -1,4 +1,7 @@
-"""Planes and the convolution behind them: every form against the direct one, and by hand."""
+"""Planes and the convolution behind them: every form against the direct one, and by hand.
+
+Reading the maps: every method against a loop over pixels.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,7 @@ import pytest
 from flax.core.meta import unbox
 
 from dir_jax.models import projection
-from dir_jax.models.config import ModelConfig
-from dir_jax.models.parts import find
+from dir_jax.models.config import PARTS, ModelConfig, find_part
 from mano_jax.constants import BONES
 
 BATCH, SIZE, CHANNELS, FEATURES = 2, 8, 5, 6
@@ -25,7 +27,7 @@ def joints_uv() -> jnp.ndarray:
 
 def _apply(planes, method, joints_uv, vectors, train=True):
     config = ModelConfig(planes=planes, projection=method, feature_width=FEATURES)
-    module = find("projection", method)(config, reach=1.0)
+    module = find_part("projection", method)(config, reach=1.0)
     initialise = jax.jit(module.init, static_argnums=(3, 4))
     variables = unbox(initialise(jax.random.key(0), joints_uv, vectors, SIZE, train))
 
@@ -104,3 +106,27 @@ def test_heatmaps_peak_at_the_joint():
     assert np.unravel_index(heat.argmax(), heat.shape) == (2, 4)
     assert heat[2, 4] == pytest.approx(1)
     assert heat[2, 5] == pytest.approx(np.exp(-0.5))
+
+
+def _by_loop(features, uv):
+    batch, size, _, channels = features.shape
+    result = np.zeros((batch, uv.shape[1], channels))
+    for b in range(batch):
+        for n in range(uv.shape[1]):
+            x, y = (uv[b, n] + 1) / 2 * size - 0.5
+            for j in range(size):
+                for i in range(size):
+                    weight = max(0, 1 - abs(x - i)) * max(0, 1 - abs(y - j))
+                    result[b, n] += weight * features[b, j, i]
+    return result
+
+
+@pytest.mark.parametrize("method", PARTS["sampling"])
+def test_every_method_reads_the_same(method):
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(2, 6, 6, 3)).astype(np.float32)
+    uv = generator.uniform(-1.4, 1.4, (2, 30, 2)).astype(np.float32)
+    uv[0, 0] = [-1, -1]  # a corner of the map: a quarter of its pixel
+    found = jax.jit(find_part("sampling", method))(features, uv)
+    np.testing.assert_allclose(found, _by_loop(features, uv), atol=2e-6)
+    np.testing.assert_allclose(found[0, 0], features[0, 0, 0] / 4, rtol=1e-5)

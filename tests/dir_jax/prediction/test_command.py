@@ -14,7 +14,7 @@ import trimesh
 import mano_jax
 from dir_jax import create_model
 from dir_jax.models.config import TINY
-from dir_jax.models.forward import estimate_all
+from dir_jax.models.network import estimate_all
 from dir_jax.models.types import one_space
 from dir_jax.prediction import command, outputs
 from dir_jax.prediction.photos import photo_from_image
@@ -271,7 +271,7 @@ def test_what_ends_a_run(checkpoint, tmp_path, capsys, monkeypatch, error, statu
 
 
 def test_batches_give_what_single_photos_give(checkpoint):
-    loaded = load_model(checkpoint=checkpoint)
+    loaded = load_model(checkpoint)
     rng = np.random.default_rng(1)
     photos = [
         photo_from_image(rng.integers(0, 255, (100 + i, 90, 3)).astype(np.uint8), str(i))
@@ -293,9 +293,9 @@ def test_a_run_names_its_hands(checkpoint, tmp_path):
 
     pair = mano_jax.load_pair({side: toy_mano(side) for side in ("left", "right")})
     mano_jax.save_npz(pair, tmp_path)
-    loaded = load_model(checkpoint=checkpoint, mano=str(tmp_path))
+    loaded = load_model(checkpoint, mano=str(tmp_path))
     assert any("trained with 'open hand'" in note for note in loaded.notes)
-    assert OPEN_HAND_NOTE not in load_model(checkpoint=checkpoint).notes
+    assert OPEN_HAND_NOTE not in load_model(checkpoint).notes
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import pytest
 
 from configs import smoke
-from configs.arguments import BadInputError
 from dir_jax.training import data
 from dir_jax.training.interruptions import RunError, StopRequest
 from tests.input_pipeline.examples import random_record, write_dataset
@@ -46,7 +45,7 @@ def test_an_interrupted_preparation_is_resumed(commands, tmp_path):
 def test_missing_data_are_refused_with_the_command_that_makes_them(tmp_path):
     config = smoke.get_config()
     config.data.synthesize = False
-    with pytest.raises(BadInputError, match=r"input_pipeline.prepare --source RAW"):
+    with pytest.raises(ValueError, match=r"input_pipeline.prepare --source RAW"):
         data.find_data(config, tmp_path, StopRequest())
     config.data.dir = str(tmp_path / "nothing")
     with pytest.raises(ValueError, match="nothing"):

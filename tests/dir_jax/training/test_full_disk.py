@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from configs import smoke
 from dir_jax.training.record import JsonLines, Record
 from dir_jax.weights.checkpoints import CheckpointError, Checkpoints
 
@@ -35,15 +36,18 @@ def fill(folder):
     return path
 
 
-def test_checkpoints_stay_whole_and_continue_when_there_is_room(small_disk):
+def test_checkpoints_stay_whole_and_continue_when_there_is_room(small_disk, capfd):
     def content(seed):
         return {"params": {"w": np.random.default_rng(seed).normal(size=3000)}}
 
     run = Checkpoints(small_disk / "checkpoints", keep=2)
     run.save(1, content(1), None, {})
     filling = fill(small_disk)
-    with pytest.raises(CheckpointError, match="step 2 could not be written"):
+    place = small_disk / "checkpoints"
+    wanted = f"step 2 could not be written to {place}: No space left on device; the ones before"
+    with pytest.raises(CheckpointError, match=wanted):
         run.save(2, content(2), None, {})
+    assert capfd.readouterr() == ("", "")  # no thread of a library's own says anything
     found = run.restore_latest()
     assert found.step == 1
     np.testing.assert_array_equal(found.variables["params"]["w"], content(1)["params"]["w"])
@@ -54,7 +58,7 @@ def test_checkpoints_stay_whole_and_continue_when_there_is_room(small_disk):
 
 
 def test_the_record_continues_without_a_hang_and_without_half_lines(small_disk, capsys):
-    log = Record(small_disk, 0, 100, 4)
+    log = Record(small_disk, smoke.get_config(), None, 100)
     values = {"loss": 1.0, **{f"term_{i}": 0.1 * i for i in range(20)}}
     log.metrics(1, values)
     filling = fill(small_disk)

@@ -19,8 +19,18 @@ def hands():
     return toy_hands()
 
 
-def one_step(hands, backend, devices, dtype):
-    """Metrics, gradients (by plain gradient descent at rate 1) and new running statistics."""
+@pytest.fixture(scope="module")
+def alone(hands):
+    return one_step(hands, "jit", 1)
+
+
+def one_step(hands, backend, devices):
+    """Metrics, gradients (by plain gradient descent at rate 1) and running statistics, float64."""
+    with jax.enable_x64(True):
+        return _one_step(hands, backend, devices, np.float64)
+
+
+def _one_step(hands, backend, devices, dtype):
     parallel = Parallel(backend, tuple(jax.devices()[:devices]))
     model = tiny_model(hands)
     optimizer = optax.sgd(1.0)
@@ -46,25 +56,12 @@ def largest_difference(tree, other):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backend", "devices"), [("pmap", 8), ("pmap", 4), ("jit", 8)])
-def test_every_spread_gives_one_devices_numbers_in_float64(hands, backend, devices):
-    with jax.enable_x64(True):
-        metrics, gradients, statistics = one_step(hands, "jit", 1, np.float64)
-        spread = one_step(hands, backend, devices, np.float64)
+@pytest.mark.parametrize("backend", ["pmap", "jit"])
+def test_eight_devices_give_ones_numbers(hands, backend, alone):
+    metrics, gradients, statistics = alone
+    spread = one_step(hands, backend, 8)
     assert set(spread[0]) == set(metrics)
     for name, value in metrics.items():
         np.testing.assert_allclose(spread[0][name], value, rtol=1e-9, err_msg=name)
     assert largest_difference(spread[1], gradients) < 1e-7
     assert largest_difference(spread[2], statistics) < 1e-10
-
-
-@pytest.mark.slow
-def test_eight_devices_agree_with_one_in_float32(hands):
-    metrics, gradients, _ = one_step(hands, "pmap", 1, np.float32)
-    for backend in ("pmap", "jit"):
-        spread = one_step(hands, backend, 8, np.float32)
-        np.testing.assert_allclose(spread[0]["loss"], metrics["loss"], rtol=1e-4)
-        np.testing.assert_allclose(spread[0]["gradient_norm"], metrics["gradient_norm"], rtol=1e-2)
-        # The bone mask is a step function: single entries may jump, the whole may not.
-        for new, old in zip(jax.tree.leaves(spread[1]), jax.tree.leaves(gradients), strict=True):
-            assert np.linalg.norm(new - old) <= 0.05 * np.linalg.norm(old) + 1e-5

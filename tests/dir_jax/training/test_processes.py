@@ -21,7 +21,7 @@ if processes > 1:
 from dir_jax.weights.checkpoints import Checkpoints
 from dir_jax.models.layers import across_devices
 from dir_jax.training.devices import Parallel
-from dir_jax.training.optimiser import adamw, cosine_schedule
+from dir_jax.training.step import adamw, cosine_schedule
 from dir_jax.training.step import (create_train_state, make_train_step, optimizer_state_dict,
                                    restore_train_state)
 
@@ -63,34 +63,36 @@ if process == 0:
 """
 
 
-def train(folder, processes, devices):
-    """Runs the program in so many processes with so many virtual devices each."""
+def train_in_two_processes(folder):
+    """Runs the program in two processes with two virtual devices each."""
     folder.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
     }
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(i), str(processes), str(port), str(folder)],
+            [sys.executable, "-c", PROGRAM, str(process), "2", str(port), str(folder)],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
-        for i in range(processes)
+        for process in range(2)
     ]  # fmt: skip
     outputs = [child.communicate(timeout=240)[0] for child in children]
-    assert [child.returncode for child in children] == [0] * processes, outputs
+    assert [child.returncode for child in children] == [0, 0], outputs
     return json.loads((folder / "results.json").read_text())
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path):
-    alone = train(tmp_path / "alone", 1, 1)
-    both = train(tmp_path / "both", 2, 2)
+def test_two_processes_train_as_one(tmp_path, monkeypatch):
+    both = train_in_two_processes(tmp_path / "both")
+    monkeypatch.setattr(sys, "argv", ["", "0", "1", "", str(tmp_path)])
+    exec(PROGRAM, {})
+    alone = json.loads((tmp_path / "results.json").read_text())
     for backend in ("pmap", "jit"):
         for name in ("losses", "w"):
             np.testing.assert_allclose(both[backend][name], alone["jit"][name], rtol=2e-4)

@@ -8,8 +8,7 @@ import pytest
 
 from dir_jax.models.layers import across_devices
 from dir_jax.training.devices import AXIS, Parallel
-from dir_jax.training.optimiser import adamw
-from dir_jax.training.step import create_train_state, make_train_step
+from dir_jax.training.step import adamw, create_train_state, make_train_step
 
 
 def schedule(count):

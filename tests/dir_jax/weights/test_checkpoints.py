@@ -121,13 +121,15 @@ def empty_meta(step_folder):
 @pytest.mark.parametrize(
     "damage", [flip_bit, cut_off, lose_variables, lose_meta, change_meta, empty_meta]
 )
-def test_falls_back_from_a_damaged_latest_with_a_warning(run, caplog, damage):
+def test_falls_back_from_a_damaged_latest_with_a_warning(run, capsys, damage):
     save(run, 1, 2)
     damage(run.folder / "2")
     found = run.restore_latest()
     assert found.step == 1
     assert_same(content(1)[0], found.variables)
-    assert "step 2 is damaged" in caplog.text and "using the one of step 1" in caplog.text
+    said = capsys.readouterr().err
+    assert "warning: the checkpoint of step 2 is damaged (" in said and said.count("\n") == 1
+    assert "using the one of step 1" in said
     assert (run.folder.parent / "damaged_checkpoints" / "2").is_dir()
     save(run, 2)  # its place is free again
     assert run.restore_latest().step == 2
@@ -192,10 +194,12 @@ class TestLoadVariables:
         assert meta["step"] == step
         assert_same(content(step)[0], variables)
 
-    def test_damaged_best_gives_the_newest_whole_one(self, workdir, caplog):
+    def test_damaged_best_gives_the_newest_whole_one_and_says_so(self, workdir, capsys):
         flip_bit(workdir / "checkpoints" / "2")
         assert load_variables(workdir)[1]["step"] == 3
-        assert "damaged" in caplog.text
+        said = capsys.readouterr().err
+        assert said.startswith(f"warning: {workdir / 'checkpoints' / '2'} is damaged (")
+        assert said.endswith("; using the checkpoint of step 3\n") and said.count("\n") == 1
         assert (workdir / "checkpoints" / "2").is_dir()  # reading changes nothing
 
     def test_a_single_damaged_step_is_an_error(self, workdir):
