@@ -10,3 +10,6 @@ import os
 # more than once and whatever the log level. (One small blur is all there is for them here.)
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+IMAGE_SIZE = 256
+"""Side of the square crop that the network sees, pixels."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-# Side of the crop the network sees, and of the stored window around it: the rest is margin. The
-# largest augmentation (any rotation, scale 0.9, 10 px shift along both axes) reaches
+from input_pipeline import IMAGE_SIZE as CROP_SIZE
+
+# Side of the stored window around the crop the network sees: the rest is margin. The largest
+# augmentation (any rotation, scale 0.9, 10 px shift along both axes) reaches
 # (256 / 2 + 10) * sqrt(2) / 0.9 = 216.8 px from the centre; half of 440 covers it.
-CROP_SIZE = 256
 STORED_SIZE = 440
 MARGIN = (STORED_SIZE - CROP_SIZE) // 2
 

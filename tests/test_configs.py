@@ -14,7 +14,7 @@ from dir_jax.training.command import main, parse
 from tests.dir_jax.training_fixtures import toy_hands
 
 ROOT = pathlib.Path(__file__).parent.parent
-OTHERS = {"__init__", "arguments", "base"}
+OTHERS = {"__init__", "base"}
 NAMES = sorted({path.stem for path in (ROOT / "configs").glob("*.py")} - OTHERS)
 
 

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import configs
+from configs import read_recipe, split_recipe_arguments
 from configs.ablation import ROWS, SMALL
-from configs.arguments import read_recipe, split_recipe_arguments
 from dir_jax.training.command import prepare_process
 from dir_jax.training.data import find_data
 from dir_jax.training.interruptions import FINISHED, StopRequest

@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import jax
 from tqdm import tqdm
 
-from configs.arguments import read_recipe, split_recipe_arguments
+from configs import read_recipe, split_recipe_arguments
 from dir_jax.evaluation.examples import model_samples, table_samples
 from dir_jax.evaluation.labels import mean_hand
 from dir_jax.evaluation.predictions import __doc__ as predictions_format

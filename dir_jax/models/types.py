@@ -7,11 +7,10 @@ import jax
 import numpy as np
 from flax import struct
 
+from input_pipeline import IMAGE_SIZE as IMAGE_SIZE
+
 LENGTH_SCALE = 0.15
 """Metres that the network treats as one: lengths in losses, embeddings and the wrist offset."""
-
-IMAGE_SIZE = 256
-"""Side of the square input crop, pixels."""
 
 MAP_SIZE = 32
 """Side of the segmentation and dense-correspondence maps."""

@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.arguments import MISSING, read_recipe, split_recipe_arguments
+from configs import MISSING, read_recipe, split_recipe_arguments
 from configs.base import describe_fields
 from input_pipeline.commands import command, report
 

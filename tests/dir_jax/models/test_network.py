@@ -91,11 +91,15 @@ def test_training_gives_finite_gradients_everywhere():
             assert np.abs(gradient).max() > 0, jax.tree_util.keystr(path)
 
 
-def test_examples_of_a_batch_do_not_mix_in_inference():
-    model = _tiny()
-    variables = initial_variables(model, 0)
-    apply = jax.jit(model.apply)
-    both = apply(variables, _images())
+@pytest.fixture(scope="module")
+def tiny():
+    """Variables of the tiny network, its compiled program, and what it says of the images."""
+    variables, apply = initial_variables(_tiny(), 0), jax.jit(_tiny().apply)
+    return variables, apply, apply(variables, _images())
+
+
+def test_examples_of_a_batch_do_not_mix_in_inference(tiny):
+    variables, apply, both = tiny
     swapped = apply(variables, _images()[::-1])
     for ours, theirs in zip(jax.tree.leaves(both), jax.tree.leaves(swapped), strict=True):
         np.testing.assert_allclose(ours, theirs[::-1], atol=2e-4)
@@ -119,22 +123,19 @@ def test_no_gradient_flows_back_through_the_previous_estimate():
     assert np.abs(found["encoder"]["stem"]["conv"]["kernel"]).max() > 0
 
 
-def test_remat_changes_nothing_but_memory():
-    variables = initial_variables(_tiny(), 0)
-    plain, again = (
-        jax.jit(_tiny(remat=remat).apply)(variables, _images()) for remat in (False, True)
-    )
+def test_remat_changes_nothing_but_memory(tiny):
+    variables, _, plain = tiny
+    again = jax.jit(_tiny(remat=True).apply)(variables, _images())
     for ours, theirs in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_bfloat16_keeps_float32_parameters_and_meshes():
-    model = _tiny(precision="bfloat16")
+def test_bfloat16_keeps_float32_parameters_and_meshes(tiny):
+    model, exact = _tiny(precision="bfloat16"), tiny[2]
     variables = initial_variables(model, 0)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     output = jax.jit(model.apply)(variables, _images())
     assert {leaf.dtype for leaf in jax.tree.leaves(output)} == {jnp.dtype("float32")}
-    exact = jax.jit(_tiny().apply)(variables, _images())
     moved = np.abs(output.stages[0].vertices_xyz - exact.stages[0].vertices_xyz).max()
     assert moved < 0.02  # metres; bfloat16 has three digits
 

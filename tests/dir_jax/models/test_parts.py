@@ -75,11 +75,16 @@ def model(**fields):
     return dir_jax.create_model({**TINY, **fields}, reference.hands())
 
 
-@pytest.mark.parametrize("kind", OWN)
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_part_of_ones_own_takes_the_registered_ones_place(kind, precision):
-    own = model(**{kind: f"{__name__}:{OWN[kind].__name__}", "precision": precision})
-    assert find_part(kind, getattr(own.config, kind)) is OWN[kind]
+@pytest.mark.parametrize(
+    ("kinds", "precision"),
+    [*(((kind,), "float32") for kind in OWN), (tuple(OWN), "bfloat16")],
+    ids=[*OWN, "all"],
+)
+def test_a_part_of_ones_own_takes_the_registered_ones_place(kinds, precision):
+    names = {kind: f"{__name__}:{OWN[kind].__name__}" for kind in kinds}
+    own = model(**names, precision=precision)
+    for kind in kinds:
+        assert find_part(kind, getattr(own.config, kind)) is OWN[kind]
     variables = variable_shapes(own)
     output, updates = jax.eval_shape(
         lambda v, x: own.apply(v, x, train=True, mutable=["batch_stats"]), variables, IMAGES
@@ -88,7 +93,9 @@ def test_a_part_of_ones_own_takes_the_registered_ones_place(kind, precision):
     assert {leaf.dtype for leaf in jax.tree.leaves(output)} == {jnp.dtype("float32")}
     structure = jax.tree.structure(variables["batch_stats"])
     assert jax.tree.structure(updates["batch_stats"]) == structure
-    with pytest.raises(ValueError, match=f"model.{kind} is .*the released PyTorch code only has"):
+    with pytest.raises(
+        ValueError, match=f"model.{kinds[0]} is .*the released PyTorch code only has"
+    ):
         dir_jax.torch_from_variables(variables, own)
 
 
