@@ -45,9 +45,10 @@ FIELDS: dict[str, Field] = {
     "data.synthesize_val": Field(200, "for validation", low=1),
     "data.synthesize_test": Field(200, "for the evaluation at the end", low=1),
     "data.synthesize_variety": Field(
-        "studio", "everyday: all sides, places and light", choices=("studio", "everyday")
+        "studio",
+        "everyday: all sides, places and light; plain: two hands from the front, apart",
+        choices=("studio", "everyday", "plain"),
     ),
-    "data.synthesize_options": Field("", 'that change parts of it, as "--views 2 --yaw 30"'),
     "data.augment": Field(True, "change every example anew each time"),
     "data.augmentation.rotation_degrees": Field(180.0, "turned by up to this, either way"),
     "data.augmentation.scale": Field(0.1, "magnified by 1 - this to 1 + this", high=1),

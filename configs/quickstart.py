@@ -34,8 +34,7 @@ def get_config() -> ConfigDict:
     config.data.update(
         synthesize=True,
         synthesize_train=1600,
-        synthesize_options="--single_share 0 --views 2 --yaw 30 --pitch 20 "
-        "--meetings side,backs,free,tent,touch",
+        synthesize_variety="plain",
     )
     # Nearly upright: the side from which an arm comes in then tells left from right.
     config.data.augmentation.update(

@@ -37,7 +37,7 @@ import tensorflow as tf
 from scipy.spatial.transform import Rotation
 
 from input_pipeline import augment as augmentation
-from input_pipeline import dataset, records
+from input_pipeline import dataset
 from input_pipeline.augment import AugmentConfig
 from input_pipeline.commands import FailedError
 from input_pipeline.crop import STORED_SIZE
@@ -48,7 +48,7 @@ _NAMES = ("camera", "global_orient", "hand_pose", "betas", "transl", "hand_valid
 _NAMES += ("joints_xyz", "joint_valid")
 _TYPES = {np.float32: tf.float32, np.bool_: tf.int64}
 _SPEC = {"image": tf.io.FixedLenFeature((), tf.string)} | {
-    name: tf.io.FixedLenFeature(records.FIELDS[name].shape, _TYPES[records.FIELDS[name].dtype])
+    name: tf.io.FixedLenFeature(dataset.FIELDS[name].shape, _TYPES[dataset.FIELDS[name].dtype])
     for name in _NAMES
 }
 _AHEAD = 3
@@ -344,7 +344,7 @@ def _unreadable(source: dataset.RecordSource, indices: Sequence[int]) -> dict[in
         name = ""
         try:
             serialized = source.read([index])[0]
-            name = f" ({records.deserialize(serialized).file_name})"
+            name = f" ({dataset.deserialize(serialized).file_name})"
             parse(tf.constant(serialized))
         except Exception as error:  # readers and decoders raise many kinds
             reason = str(error).strip().splitlines() or [type(error).__name__]

@@ -75,17 +75,18 @@ def iterate_pieces(path: str | os.PathLike) -> Iterator[tuple[str, list]]:
     with _named_errors(path), open(path, encoding="utf-8") as file:
         window = _Window(file)
         window.take("{")
-        for _ in window.items("}"):
+        while not window.passes("}"):
             key = window.value()
             if not isinstance(key, str):
                 raise ValueError(f"{key!r} where a name belongs")
             window.take(":")
-            if window.peek() != "[":
+            if window.passes("["):
+                while not window.passes("]"):
+                    yield key, window.entries()
+                    window.passes(",")
+            else:
                 window.value()
-                continue
-            window.take("[")
-            for _ in window.items("]"):
-                yield key, window.entries()
+            window.passes(",")
 
 
 class _Window:
@@ -100,7 +101,7 @@ class _Window:
         self._text, self._at, self._whole = self._text[self._at :] + chunk, 0, True
         return bool(chunk)
 
-    def peek(self) -> str:
+    def _next(self) -> str:
         """The next character that is no white space."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
@@ -110,21 +111,16 @@ class _Window:
             if not self._more():
                 raise ValueError("it ends in the middle")
 
+    def passes(self, character: str) -> bool:
+        """Steps over a character if it comes next, and says whether it did."""
+        found = self._next() == character
+        self._at += found
+        return found
+
     def take(self, character: str) -> None:
         """Passes over a character that must come next."""
-        found = self.peek()
-        if found != character:
-            raise ValueError(f"{found!r} where {character!r} belongs")
-        self._at += 1
-
-    def items(self, end: str) -> Iterator[None]:
-        """Steps to each item of an object or array, whose opening is passed, and over its end."""
-        if self.peek() != end:
-            yield
-            while self.peek() != end:
-                self.take(",")
-                yield
-        self.take(end)
+        if not self.passes(character):
+            raise ValueError(f"{self._next()!r} where {character!r} belongs")
 
     def entries(self) -> list:
         """The values that end in the window, or one that goes on beyond it."""
@@ -142,7 +138,7 @@ class _Window:
 
     def value(self) -> Any:
         """The value that comes next."""
-        self.peek()
+        self._next()
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)

@@ -65,7 +65,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     add("--mano", help="folder with MANO_LEFT.pkl and MANO_RIGHT.pkl (default: the open hand)")
     add("--split", nargs="+", choices=SPLITS, help="default: every split the source has")
     add("--config", choices=CONFIGS, default="interacting", help="frames to take")
-    add("--fit_missing", action="store_true", help="fit MANO to joints where its parameters lack")
     add("--workers", type=int, default=available_cores(), help="threads")
     add("--shard_size", type=int, help="frames a file (default: by the number of frames)")
     add("--overwrite", action="store_true", help="replace data prepared with other settings")
@@ -119,29 +118,21 @@ def _hands(mano: str | None):
 
 def _prepare_split(split: str, options: argparse.Namespace, hands, state: State) -> int:
     """Prepares one split; returns its number of records."""
-    from input_pipeline.fit_missing import MissingFits
     from input_pipeline.shards import make_shard
 
     print(f"{split}: reading annotations", flush=True)
     reader = open_split(options.source, split)
-    if "MANO_NeuralAnnot" in reader.missing and not options.fit_missing:
+    if "MANO_NeuralAnnot" in reader.missing:
         raise SourceError(
             f"{reader.missing['MANO_NeuralAnnot']}; without it {split} has nothing to learn from: "
-            "get it from the InterHand2.6M site, leave the split out with --split, or fit the "
-            "joints with --fit_missing"
+            "get it from the InterHand2.6M site, or leave the split out with --split"
         )
     for reason in reader.missing.values():
         print(f"{split}: {reason}; continuing without")
-    selection = reader.select(options.config, options.fit_missing)
+    selection = reader.select(options.config)
     size = options.shard_size or max(_SHARD_SIZE, math.ceil(len(selection.kept) / _MAX_SHARDS))
     groups = [selection.kept[i : i + size] for i in range(0, len(selection.kept), size)]
-    fits = None
-    if options.fit_missing:
-        fits = MissingFits()
-        fits.fit(reader, selection.kept, options.config, hands)
-        good = len(fits) - list(fits.values()).count(None)
-        print(f"{split}: {good:,} of {len(fits):,} hands without MANO parameters fitted to joints")
-    planned = _planned(state, split, reader, groups, options.config, hands, fits)
+    planned = _planned(state, split, reader, groups, options.config, hands)
     notes = []
     with tqdm(total=len(selection.kept), desc=split, unit="image", disable=None) as progress:
         for note in in_order(lambda task: task[1] or make_shard(task[0]), planned, options.workers):
@@ -155,7 +146,7 @@ def _prepare_split(split: str, options: argparse.Namespace, hands, state: State)
     return records
 
 
-def _planned(state: State, split: str, reader: Reader, groups, config, hands, fits) -> Iterator:
+def _planned(state: State, split: str, reader: Reader, groups, config, hands) -> Iterator:
     """(shard, its note if an earlier run has made it) of every group of frames."""
     from input_pipeline.shards import Shard, plan_records
 
@@ -164,7 +155,7 @@ def _planned(state: State, split: str, reader: Reader, groups, config, hands, fi
             state.folder / shard_name(split, number, len(groups)),
             state.folder / ".notes" / split / f"{number:05d}.json",
             pathlib.Path(reader.images_folder),
-            *plan_records(reader, indices, config, hands, fits),
+            *plan_records(reader, indices, config, hands),
         )
         note = shard.earlier_note()
         if note is None or not shard.is_done(note):

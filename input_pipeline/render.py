@@ -21,11 +21,6 @@ import numpy as np
 Mesh = tuple[np.ndarray, np.ndarray, np.ndarray]
 """(vertices_xyz (V, 3) metres, faces (F, 3), colours or other values at the vertices (V, C))."""
 
-CULLING = {
-    "none": cv2.RASTERIZE_CULLING_NONE,
-    "back": cv2.RASTERIZE_CULLING_CW,
-    "front": cv2.RASTERIZE_CULLING_CCW,
-}
 # `shade`: direction towards the light in camera axes, shares of even and of direct light.
 LIGHT = np.array([-0.4, -0.7, -1.0])
 AMBIENT, DIFFUSE = 0.4, 0.7
@@ -87,7 +82,6 @@ def rasterise(
     size: tuple[int, int],
     *,
     background: np.ndarray | None = None,
-    cull: str = "none",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values of the nearest surface at every pixel centre, interpolated in 3D.
 
@@ -97,8 +91,6 @@ def rasterise(
       camera: (3, 3) intrinsics in pixels.
       size: (height, width).
       background: (h, w, C) where nothing is drawn; zero when None.
-      cull: "none" draws both windings; "back" leaves out triangles whose counter-clockwise side
-        (the outside of a closed mesh) looks away from the camera; "front" the opposite.
 
     Returns:
       (values (h, w, C) float32, depth (h, w) float32 metres, infinite where empty).
@@ -106,8 +98,6 @@ def rasterise(
     Raises:
       ValueError: a mesh, the camera or an option has the wrong shape or value.
     """
-    if cull not in CULLING:
-        raise ValueError(f"cull is {cull!r}, wanted one of {sorted(CULLING)}")
     camera = np.asarray(camera, np.float64)
     if camera.shape != (3, 3):
         raise ValueError(f"camera has shape {camera.shape}, wanted (3, 3)")
@@ -125,7 +115,7 @@ def rasterise(
     points = _to_symmetric_frustum(vertices, camera, size)[:, None]
     settings = cv2.TriangleRasterizeSettings()
     settings.setShadingType(cv2.RASTERIZE_SHADING_SHADED)
-    settings.setCullingMode(CULLING[cull])
+    settings.setCullingMode(cv2.RASTERIZE_CULLING_NONE)
     view = (np.eye(4, dtype=np.float32), math.pi / 2, near, far, settings)
     depth = np.full(size, far, np.float32)
     if not channels:

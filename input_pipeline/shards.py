@@ -18,11 +18,9 @@ import numpy as np
 from input_pipeline import crop
 from input_pipeline.camera_space import CameraHands, hands_in_camera
 from input_pipeline.crop import MARGIN, STORED_SIZE
-from input_pipeline.dataset import write_shard
+from input_pipeline.dataset import Record, encode_jpeg, serialize, write_shard
 from input_pipeline.files import write_json
-from input_pipeline.fit_missing import MissingFits
 from input_pipeline.image_files import is_black, read_photo, safe_path
-from input_pipeline.records import Record, encode_jpeg, serialize
 from input_pipeline.sources.frames import Frame, Reader, wanted_hands, within
 from input_pipeline.troubles import FrameTrouble, Trouble
 from mano_jax import HandPair
@@ -87,7 +85,6 @@ def plan_records(
     indices: list[int],
     config: str,
     hands: HandPair,
-    fits: MissingFits | None = None,
 ) -> tuple[list[Record], list[tuple[str, Trouble]]]:
     """Records without their images; everything here comes from annotations and the hand model.
 
@@ -96,7 +93,6 @@ def plan_records(
       indices: frames, as `reader.select` numbers them.
       config: "interacting", "single" or "all".
       hands: hand models the annotations were made for.
-      fits: fits for hands without parameters, when asked for.
 
     Returns:
       The records, and (file name, reason) of the frames that give none.
@@ -104,8 +100,7 @@ def plan_records(
     frames, templates, dropped = [], [], []
     for index in indices:
         try:
-            frame = reader.frame(index)
-            frames.append(frame if fits is None else fits.complete(frame, config))
+            frames.append(reader.frame(index))
         except FrameTrouble as trouble:
             dropped.append((reader.file_names[index], trouble.reason))
     solved = hands_in_camera(frames, hands) if frames else None

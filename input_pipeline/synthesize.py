@@ -12,9 +12,8 @@ arguments give the same bytes, whatever the number of processes.
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
-import dataclasses
+import functools
 import os
 import pathlib
 import shutil
@@ -22,23 +21,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-import cv2
-
 from input_pipeline.commands import command
 from input_pipeline.synthetic.frame import FrameResult, make_frame
 from input_pipeline.synthetic.layout import Annotations
 from input_pipeline.synthetic.plan import (
-    FULL_VARIETY,
     SPLITS,
-    VARIETIES,
     FrameTask,
-    HandModel,
-    Variety,
     hand_models,
     plan_split,
     posed_tasks,
 )
-from input_pipeline.workers import pool, sigterm_interrupts
+from input_pipeline.synthetic.studio import VARIETIES, Variety
+from input_pipeline.synthetic.surface import HandModel
+from input_pipeline.workers import ahead, pool, sigterm_interrupts
 
 # mano_jax is imported in functions: drawing processes import this module and need no jax.
 
@@ -53,48 +48,25 @@ class SynthesisError(ValueError):
     """Something asked of the program that it cannot do; the message is one plain line."""
 
 
-def _use(models: dict[str, HandModel]) -> None:
-    """Prepares this process for drawing."""
-    cv2.setNumThreads(1)
-    _models.update(models)
-
-
 def _draw(task: FrameTask) -> FrameResult:
     return make_frame(task, _models)
+
+
+def _use(models: dict[str, HandModel]) -> None:
+    _models.update(models)
 
 
 def _results(tasks: Iterator[FrameTask], models: dict, workers: int) -> Iterator[FrameResult]:
     """Draws tasks, in order, here or in processes of their own."""
     if workers <= 1:
-        threads = cv2.getNumThreads()
         _use(models)
-        try:
-            yield from map(_draw, tasks)
-        finally:
-            cv2.setNumThreads(threads)
+        yield from map(_draw, tasks)
         return
     # The drawing's matrix products are tiny: threads in them would only get in each other's way.
-    single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    with _environment(single), pool(workers, _use, models) as submit:
-        waiting = collections.deque()
-        for task in tasks:
-            waiting.append(submit(_draw, task))
-            if len(waiting) >= AHEAD * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables for processes started meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    for library in ("OPENBLAS", "OMP", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    with pool(workers, _use, models) as submit:
+        yield from ahead(functools.partial(submit, _draw), tasks, AHEAD * workers)
 
 
 def synthesize(
@@ -102,7 +74,7 @@ def synthesize(
     counts: dict[str, int],
     *,
     seed: int = 0,
-    variety: Variety = FULL_VARIETY,
+    variety: Variety = VARIETIES["studio"],
     workers: int | None = None,
     pair=None,
     progress: bool = True,
@@ -113,7 +85,7 @@ def synthesize(
       output: folder to make; it must not exist, or be empty.
       counts: pictures by split ("train", "val", "test"); splits without any are left out.
       seed: fixes everything.
-      variety: what frames may show: ways of meeting, single hands, cameras.
+      variety: what frames may show.
       workers: drawing processes; None for one per core.
       pair: a `mano_jax.HandPair`; None for the shipped open hand.
       progress: whether to show a progress bar.
@@ -173,27 +145,6 @@ def _check(output: pathlib.Path, counts: dict, seed: int) -> None:
         raise SynthesisError(f"seed {seed}; wanted 0 or more")
 
 
-def _variety(options: argparse.Namespace) -> Variety:
-    """The named variety with the options that were given in place of its own."""
-    given = {name: getattr(options, name) for name in _RANGES if getattr(options, name) is not None}
-    if options.meetings is not None:
-        given["meetings"] = tuple(name for name in options.meetings.split(",") if name)
-    try:
-        return dataclasses.replace(VARIETIES[options.variety], **given)
-    except ValueError as error:
-        raise SynthesisError(str(error)) from None
-
-
-_RANGES = {
-    "views": (int, "pictures of each frame"),
-    "single_share": (float, "share of sequences with one hand only"),
-    "yaw": (float, "degrees that cameras stand to either side at most"),
-    "pitch": (float, "degrees that cameras stand up or down at most"),
-    "roll": (float, "degrees that cameras are turned about their axis, standard deviation"),
-    "blended": (float, "share of hands whose fingers lie between two postures"),
-}
-
-
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m input_pipeline.synthesize", description=__doc__,
@@ -206,13 +157,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--test", type=int, default=0, help="test pictures (default 0)")
     add("--seed", type=int, default=0, help="fixes everything that is random (default 0)")
     add("--variety", choices=VARIETIES, default="studio",
-        help="InterHand2.6M's studio, or hands as people photograph them, from all sides, in any "
-        "place and light (default %(default)s); the options below change parts of it")  # fmt: skip
-    for name, (kind, meaning) in _RANGES.items():
-        usual = ", ".join(f"{getattr(one, name):g}" for one in VARIETIES.values())
-        add(f"--{name}", type=kind, help=f"{meaning} ({usual})")
-    meetings = ",".join(FULL_VARIETY.meetings)
-    add("--meetings", metavar="NAME,...", help=f"ways in which hands meet (default: {meetings})")
+        help="InterHand2.6M's studio; hands as people photograph them, from all sides, in any "
+        "place and light; or two hands from the front, apart (default %(default)s)")  # fmt: skip
     add("--workers", type=int, help="drawing processes (default: one per core)")
     add("--mano", type=pathlib.Path, help="folder with MANO files (default: the open hand)")
     return parser.parse_args(arguments)
@@ -230,12 +176,11 @@ def main(arguments: list[str]) -> int:
         "test": options.test,
     }
     _check(options.output, counts, options.seed)
-    variety = _variety(options)
     pair = load_pair(options.mano) if options.mano else open_hands()
     print(f"hands: {pair.name}")
     with sigterm_interrupts():
         synthesize(
-            options.output, counts, seed=options.seed, variety=variety,
+            options.output, counts, seed=options.seed, variety=VARIETIES[options.variety],
             workers=options.workers, pair=pair,
         )  # fmt: skip
     print(f"wrote {sum(counts.values())} pictures to {options.output}")

@@ -44,7 +44,6 @@ class Trouble(enum.StrEnum):
     MANO_HAND_NULL = "mano_hand_null", "MANO parameters of a hand are null"
     MANO_MALFORMED = "mano_malformed", "MANO parameters of the wrong size"
     MANO_NOT_FINITE = "mano_not_finite", "MANO parameters that are not finite"
-    FIT_FAILED = "fit_failed", "MANO parameters missing and not found by fitting"
     ANNOTATION_UNREADABLE = "annotation_unreadable", "annotation file damaged or refused"
     # Image files.
     UNSAFE_PATH = "unsafe_path", "file name that leaves the images folder"

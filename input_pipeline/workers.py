@@ -10,6 +10,7 @@ import collections
 import concurrent.futures
 import concurrent.futures.process
 import contextlib
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -25,6 +26,17 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def ahead(submit: Callable, tasks: Iterable, count: int) -> Iterator:
+    """Results of `submit(task)`, futures, in the tasks' order; so many run or wait at a time."""
+    waiting = collections.deque()
+    for task in tasks:
+        waiting.append(submit(task))
+        if len(waiting) >= count:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
 def in_order(function: Callable, tasks: Iterable, threads: int) -> Iterator:
     """Results of function(task) in the tasks' order, computed a few tasks ahead.
 
@@ -37,16 +49,10 @@ def in_order(function: Callable, tasks: Iterable, threads: int) -> Iterator:
       tasks: may be endless; read in the calling thread, no further than needed.
       threads: how many; as many tasks again wait for them.
     """
-    waiting = collections.deque()
     pool = concurrent.futures.ThreadPoolExecutor(threads)
     given_up = False
     try:
-        for task in tasks:
-            waiting.append(pool.submit(function, task))
-            if len(waiting) >= 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from ahead(functools.partial(pool.submit, function), tasks, 2 * threads)
     except GeneratorExit:
         given_up = True
         raise

@@ -1,19 +1,22 @@
 """The MANO hand model in JAX: loading, posing, rotations, fitting, and hands free to ship.
 
-Needs jax and numpy only. Metres and radians throughout; joints in the order wrist, then four each
-of thumb, index, middle, ring and pinky.
+Needs jax and numpy, and scipy for fits. Metres and radians throughout; joints in the order wrist,
+then four each of thumb, index, middle, ring and pinky.
 """
 
-from mano_jax.fitting import Fit, fit
-from mano_jax.hand import Hand, HandError, HandPair
-from mano_jax.load import hand_from_arrays, load_hands, load_pair, open_hands, save_npz
-from mano_jax.rotations import (
-    axis_angle_from_matrix,
-    matrix_from_6d,
-    matrix_from_6d_robust,
-    matrix_from_axis_angle,
-    sixd_from_matrix,
+from typing import TYPE_CHECKING, Any
+
+from mano_jax.hand import (
+    Hand,
+    HandError,
+    HandPair,
+    hand_from_arrays,
+    load_hands,
+    load_pair,
+    open_hands,
+    save_npz,
 )
+from mano_jax.rotations import matrix_from_6d, matrix_from_6d_robust, matrix_from_axis_angle
 from mano_jax.skinning import (
     HandMesh,
     axis_angle_to_pca,
@@ -24,13 +27,15 @@ from mano_jax.skinning import (
     tip_indices,
 )
 
+if TYPE_CHECKING:
+    from mano_jax.fitting import Fit, fit
+
 __all__ = [
     "Fit",
     "Hand",
     "HandError",
     "HandMesh",
     "HandPair",
-    "axis_angle_from_matrix",
     "axis_angle_to_pca",
     "fit",
     "hand_from_arrays",
@@ -45,6 +50,14 @@ __all__ = [
     "pose_hand",
     "rest_joints",
     "save_npz",
-    "sixd_from_matrix",
     "tip_indices",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`fit` when it is first asked for: few programs do."""
+    if name in ("Fit", "fit"):
+        from mano_jax import fitting
+
+        return getattr(fitting, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

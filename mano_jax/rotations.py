@@ -116,50 +116,6 @@ def matrix_from_axis_angle_manopth(axis_angle: jax.Array) -> jax.Array:
     return jnp.eye(3, dtype=axis_angle.dtype) + 2 * (real[..., None] * cross + cross @ cross)
 
 
-@_compiled
-def axis_angle_from_matrix(matrix: jax.Array) -> jax.Array:
-    """Rotation vectors of rotation matrices, angle in [0, pi].
-
-    Goes through the best conditioned of the four quaternion formulas, so that nothing is lost near
-    zero or near pi. At exactly pi either of the two opposite axes may come out.
-
-    Args:
-      matrix: (..., 3, 3) rotations.
-
-    Returns:
-      (..., 3) radians.
-    """
-    m = jnp.asarray(matrix)
-    m00, m11, m22 = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    wx, wy, wz = (
-        m[..., 2, 1] - m[..., 1, 2],
-        m[..., 0, 2] - m[..., 2, 0],
-        m[..., 1, 0] - m[..., 0, 1],
-    )
-    xy, xz, yz = (
-        m[..., 0, 1] + m[..., 1, 0],
-        m[..., 0, 2] + m[..., 2, 0],
-        m[..., 1, 2] + m[..., 2, 1],
-    )
-    rows = [  # row k is 4 q_k q for the quaternion q = (w, x, y, z)
-        [1 + m00 + m11 + m22, wx, wy, wz],
-        [wx, 1 + m00 - m11 - m22, xy, xz],
-        [wy, xy, 1 - m00 + m11 - m22, yz],
-        [wz, xz, yz, 1 - m00 - m11 + m22],
-    ]
-    table = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-    best = jnp.argmax(jnp.stack([rows[k][k] for k in range(4)], axis=-1), axis=-1)
-    quaternion = jnp.take_along_axis(table, best[..., None, None], axis=-2)[..., 0, :]
-    quaternion = quaternion / jnp.linalg.norm(quaternion, axis=-1, keepdims=True)
-    quaternion = jnp.where(quaternion[..., :1] < 0, -quaternion, quaternion)
-    w, xyz = quaternion[..., :1], quaternion[..., 1:]
-    squared = jnp.sum(xyz * xyz, axis=-1, keepdims=True)
-    small = squared < _SERIES_BELOW
-    sine = jnp.sqrt(jnp.where(small, 1, squared))
-    series = 2 * (1 + squared / 6 * (1 + 9 / 20 * squared * (1 + 25 / 42 * squared)))  # 2 asin(s)/s
-    return xyz * jnp.where(small, series, 2 * jnp.arctan2(sine, w) / sine)
-
-
 def _columns(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
     return jnp.stack([x, y, z], axis=-1)
 
@@ -206,16 +162,3 @@ def matrix_from_6d_robust(sixd: jax.Array) -> jax.Array:
     x = _normalise(middle + orthogonal, x)
     y = _normalise(middle - orthogonal, y)
     return _columns(x, y, _normalise(_cross(x, y), x))
-
-
-def sixd_from_matrix(matrix: jax.Array) -> jax.Array:
-    """The first two columns, one after the other; both 6D forms take them back to the matrix.
-
-    Args:
-      matrix: (..., 3, 3) rotations.
-
-    Returns:
-      (..., 6).
-    """
-    matrix = jnp.asarray(matrix)
-    return jnp.concatenate([matrix[..., :, 0], matrix[..., :, 1]], axis=-1)

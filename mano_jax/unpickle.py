@@ -5,8 +5,9 @@ list, and even the names on the list never reach the real thing. Each call or ob
 becomes an inert `Recorded` value that remembers its name, arguments and state; `Values` then makes
 numpy arrays out of those by itself, checking every size against the bytes present.
 
-Before that, the file's instructions are read without executing them, so that a forbidden name, an
-instruction no data file needs or an absurd length is refused while nothing has happened yet.
+Python's own unpickler, written in Python, reads the instructions: unlike the one in C it makes room
+for no more than the file holds, whatever lengths it claims. Instructions that no data file needs
+are refused.
 
 The formats: numpy's `ndarray.__reduce__` and `dtype.__reduce__`; scipy's `csc_matrix` attributes
 (data, indices, indptr, _shape); chumpy's `Ch` (array x) and `Select` (a, idxs, preferred_shape:
@@ -21,9 +22,9 @@ import math
 import os
 import pathlib
 import pickle
-import pickletools
-from collections.abc import Iterator, Mapping
-from typing import Any
+import struct
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -60,14 +61,8 @@ OFFICIAL_MANO: Names = {
 }
 """What MANO_LEFT.pkl and MANO_RIGHT.pkl name (Python 2, with chumpy and scipy of 2017)."""
 
-_FORBIDDEN = {"PERSID", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
-"""Instructions that reach outside the file."""
-
-_FRAME_BYTES = 9
-"""Length of the instruction FRAME with its argument."""
-
-_INSTRUCTIONS = 1_000_000
-"""Most instructions in a file; official ones have some hundreds."""
+_READS = 3_000_000
+"""Most pieces read from a file, about three an instruction; official ones have some hundreds."""
 
 _DEPTH = 40
 """Deepest nesting of values."""
@@ -87,65 +82,9 @@ class BadValueError(ValueError):
 DAMAGE = (
     *(pickle.UnpicklingError, BadValueError, ValueError, TypeError, KeyError, IndexError, EOFError),
     *(AttributeError, OverflowError, MemoryError, RecursionError, SyntaxError, AssertionError),
+    struct.error,
 )
 """Every error that reading a damaged pickle can end in."""
-
-
-def _check_name(module: str, name: str, allow: Names) -> str:
-    if (module, name) not in allow:
-        called = ascii(f"{module}.{name}"[:100])[1:-1]
-        raise BadValueError(
-            f"it names {called}, which such a file has no need of; nothing of it ran"
-        )
-    return allow[module, name]
-
-
-def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any, int]]:
-    """Name, argument and position of each; `pickletools.genops`, but for strings beyond ASCII."""
-    name = ""
-    while name != "STOP":
-        position = stream.tell()
-        code = stream.read(1).decode("latin1")
-        if code not in pickletools.code2op:
-            raise BadValueError(
-                f"byte {position} is no instruction" if code else "it ends too early"
-            )
-        name, argument = pickletools.code2op[code].name, pickletools.code2op[code].arg
-        if name == "STRING":  # Python 2 wrote any byte here
-            yield name, stream.readline(), position
-        else:
-            yield name, argument.reader(stream) if argument else None, position
-
-
-def _scan(data: bytes, start: int, allow: Names, ids: bool) -> tuple[bytes, int]:
-    """Reads the instructions without executing them; raises on the first unacceptable one.
-
-    Returns:
-      The same instructions without frames, and where the pickle ends. Frames only say how far to
-      read ahead; where they are wrong, Python's unpickler would skip bytes and so execute others
-      than were looked at here.
-    """
-    stream = io.BytesIO(data)
-    stream.seek(start)
-    kept, frame_end = [], start
-    forbidden = _FORBIDDEN if ids else _FORBIDDEN | {"BINPERSID"}
-    for count, (instruction, argument, position) in enumerate(_instructions(stream)):
-        if count > _INSTRUCTIONS:
-            raise BadValueError(f"more than {_INSTRUCTIONS} instructions")
-        if instruction in forbidden:
-            raise BadValueError(f"instruction {instruction} reaches outside the file")
-        if instruction in ("GLOBAL", "INST"):
-            module, _, name = argument.partition(" ")
-            _check_name(module, name, allow)
-        elif instruction in ("PUT", "BINPUT", "LONG_BINPUT"):
-            # The unpickler would make room for as many values as the largest number says.
-            if not 0 <= argument <= count + 1:
-                raise BadValueError(f"value {argument} is remembered where {count + 1} exist")
-        elif instruction == "FRAME":
-            kept.append(data[frame_end:position])
-            frame_end = position + _FRAME_BYTES
-    end = stream.tell()
-    return b"".join([*kept, data[frame_end:end]]), end
 
 
 class Recorded:
@@ -184,18 +123,40 @@ class RecordedDict(Recorded):
         self.entries[key] = value
 
 
-class _Unpickler(pickle.Unpickler):
-    """Makes `Recorded` values of everything named."""
+class _Pieces(io.BytesIO):
+    """A file's bytes, given out whole and in a limited number of pieces."""
 
-    def __init__(self, data: bytes, allow: Names, ids: list | None):
-        super().__init__(io.BytesIO(data), encoding="latin1")
+    reads = 0
+
+    def read(self, size: int) -> bytes:
+        self.reads += 1
+        if self.reads > _READS:
+            raise BadValueError(f"more than {_READS} pieces of it would have to be read")
+        data = super().read(size)
+        if len(data) < size:
+            raise BadValueError("it ends too early")
+        return data
+
+
+class _Unpickler(pickle._Unpickler):
+    """Makes `Recorded` values of everything named; follows only what a data file needs."""
+
+    def __init__(self, stream: io.BytesIO, allow: Names, ids: list | None):
+        super().__init__(stream, encoding="latin1")
         self._allow, self._ids = allow, ids
         self._classes: dict[str, type] = {}
 
     def find_class(self, module: str, name: str) -> type:
-        return self._class(_check_name(module, name, self._allow))
+        if (module, name) not in self._allow:
+            called = ascii(f"{module}.{name}"[:100])[1:-1]
+            raise BadValueError(
+                f"it names {called}, which such a file has no need of; nothing of it ran"
+            )
+        return self._class(self._allow[module, name])
 
     def persistent_load(self, pid: object) -> Recorded:
+        if self._ids is None:
+            self._refuse()
         self._ids.append(pid)
         return self._class("persistent_id")(pid)
 
@@ -204,6 +165,24 @@ class _Unpickler(pickle.Unpickler):
             base = RecordedDict if kind == "ordered_dict" else Recorded
             self._classes[kind] = type(kind, (base,), {"__slots__": (), "kind": kind})
         return self._classes[kind]
+
+    def _refuse(self) -> None:
+        raise BadValueError("it reaches outside the file")
+
+    def _frame(self) -> None:
+        self.read(8)  # frames only say how far to read ahead
+
+    def _bytearray(self) -> None:
+        (length,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(length)))  # the original makes room before it reads
+
+    dispatch: ClassVar = {
+        **pickle._Unpickler.dispatch,
+        **dict.fromkeys(map(ord, (pickle.EXT1, pickle.EXT2, pickle.EXT4)), _refuse),
+        **dict.fromkeys(map(ord, (pickle.NEXT_BUFFER, pickle.READONLY_BUFFER)), _refuse),
+        ord(pickle.FRAME): _frame,
+        ord(pickle.BYTEARRAY8): _bytearray,
+    }
 
 
 def _bytes(value: Any) -> bytes:
@@ -415,8 +394,9 @@ def record_pickle(
     Raises:
       one of `DAMAGE`: it is damaged, or has something that is not allowed.
     """
-    instructions, end = _scan(data, start, allow, ids is not None)
-    return _Unpickler(instructions, allow, ids).load(), end
+    stream = _Pieces(data)
+    stream.seek(start)
+    return _Unpickler(stream, allow, ids).load(), stream.tell()
 
 
 def restricted_load(

@@ -23,8 +23,8 @@ import numpy as np
 
 import mano_jax
 from input_pipeline.crop import CROP_SIZE, MARGIN
+from input_pipeline.dataset import Record
 from input_pipeline.image_files import decode_photo
-from input_pipeline.records import Record
 from mano_jax.constants import PARENTS, SIDES
 
 _UNUSED = ("imgaug", "imgaug.augmenters", "yacs", "yacs.config")

@@ -35,7 +35,7 @@ def filled_batches(count: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarr
 
 
 def label_arrays(records: Sequence[Any]) -> dict[str, np.ndarray]:
-    """Labels of B `input_pipeline.records.Record`, in the form of `input_pipeline.batches`."""
+    """Labels of B `input_pipeline.dataset.Record`, in the form of `input_pipeline.batches`."""
 
     def stack(name: str, *shape: int) -> np.ndarray:
         return np.stack([getattr(record, name) for record in records]).reshape(-1, *shape)

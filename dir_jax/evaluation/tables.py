@@ -17,7 +17,7 @@ from input_pipeline.files import whole_file
 from mano_jax.constants import SIDES
 
 IDENTITY = ("file_name", "capture", "sequence", "camera_name", "frame", "hand_type")
-"""Columns that say which photograph a sample is (fields of `input_pipeline.records.Record`)."""
+"""Columns that say which photograph a sample is (fields of `input_pipeline.dataset.Record`)."""
 
 Results = Mapping[str, Mapping[str, Any]]
 """Contents of `evaluation.json` by the name to print."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 import mano_jax
 from dir_jax.models import types
@@ -151,6 +152,8 @@ def photo_record(result: Result) -> dict[str, Any]:
     }
     terms = _mano_terms(result.hands, result.params[-1])
     terms |= {"joints_xyz": result.joints_xyz[-1], "joints_px": result.joints_px[-1]}
+    orient = Rotation.from_matrix(np.asarray(terms["global_orient"]))
+    terms |= {"global_orient_axis_angle": orient.as_rotvec().astype(np.float32)}
     for index, side in enumerate(SIDES):
         scale, *translation = result.cameras[-1, index].tolist()
         camera = {"scale": scale, "translation": translation, "root_joint": result.root_joint}
@@ -166,7 +169,6 @@ def _mano_terms(hands: mano_jax.HandPair, params: jax.Array) -> dict[str, Any]:
     pca = params[:, types.POSE]
     return {
         "global_orient": orient,
-        "global_orient_axis_angle": mano_jax.axis_angle_from_matrix(orient),
         "hand_pose": [mano_jax.pca_to_axis_angle(hands[s], pca[i]) for i, s in enumerate(SIDES)],
         "hand_pose_pca": pca,
         "betas": params[:, types.BETAS],

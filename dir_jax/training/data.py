@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,7 +76,6 @@ def make_data(config: ConfigDict, raw: Path, folder: Path, stop: StopRequest) ->
         options = [
             text for name in names for text in (f"--{name}", str(data[f"synthesize_{name}"]))
         ]
-        options += shlex.split(data.synthesize_options)
         options += ["--output", str(raw), "--seed", str(config.seed), *mano]
         _run_module("input_pipeline.synthesize", options, stop)
     print(f"preparing them in {folder}", file=sys.stderr, flush=True)

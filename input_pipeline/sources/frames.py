@@ -170,12 +170,11 @@ class Reader:
         """Everything annotated about one frame; FrameTrouble when it cannot be read."""
         raise NotImplementedError
 
-    def select(self, config: str, fit_missing: bool = False) -> Selection:
+    def select(self, config: str) -> Selection:
         """Frames kept and dropped, judged by their annotations alone.
 
         Args:
           config: "interacting", "single" or "all" (see `wanted_hands`).
-          fit_missing: keep frames without MANO parameters too, if they have joints to fit.
         """
         taken = [wanted_hands(hand_type, config) is not None for hand_type in self.hand_types]
         return Selection(kept=np.flatnonzero(taken).tolist(), other_type=taken.count(False))

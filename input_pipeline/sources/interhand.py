@@ -2,28 +2,50 @@
 
 source/images/<split>/Capture*/<sequence>/cam<id>/image<frame>.jpg
 source/annotations/<split>/InterHand2.6M_<split>_{data,camera,joint_3d,MANO_NeuralAnnot}.json
+
+Format: https://mks0601.github.io/InterHand2.6M and InterNet's README. Nothing in a file is
+trusted: an entry of the wrong form is counted and passed over.
 """
 
 from __future__ import annotations
 
+import array
+import dataclasses
+import gc
+import itertools
 import os
 import pathlib
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 
 from input_pipeline.image_files import safe_path
-from input_pipeline.sources import interhand_files as files
-from input_pipeline.sources.frames import SPLITS, Frame, HandFit, Reader, Selection, wanted_hands
-from input_pipeline.sources.interhand_files import HAND_TYPES
-from input_pipeline.troubles import FrameTrouble, SourceError, Trouble
-from mano_jax.constants import BETAS, JOINTS
+from input_pipeline.json_files import iterate_pieces, load_object
+from input_pipeline.sources.frames import (
+    BAD_ENTRY,
+    LARGEST_INTEGER,
+    LIMIT,
+    MANO_LIMIT,
+    SPLITS,
+    Camera,
+    Frame,
+    HandFit,
+    Reader,
+    Selection,
+    wanted_hands,
+    within,
+)
+from input_pipeline.troubles import FrameTrouble, SourceError, Tally, Trouble
+from mano_jax.constants import BETAS, JOINTS, SIDES
 
 KINDS = ("data", "camera", "joint_3d", "MANO_NeuralAnnot")
-# Fewer joints of a hand leave too much to guess for a fit.
-MIN_JOINTS = 16
-
+HAND_TYPES = ("", "right", "left", "interacting")
+ANNOTATED_JOINTS = 2 * JOINTS
+# Of a hand: pose 48, betas 10, transl 3.
+MANO_NUMBERS = 48 + BETAS + 3
 # Our joint j of a hand is the official joint _OFFICIAL[j]: officially every finger runs from tip
 # to base, thumb to pinky, and the wrist comes last. Of the 42 the right hand's come first.
 _OFFICIAL = np.array([20, *(4 * finger + 3 - i for finger in range(5) for i in range(4))])
@@ -47,17 +69,17 @@ class InterhandSplit(Reader):
         """
         super().__init__(pathlib.Path(source) / "images" / split)
         data, camera, joint_3d, mano = (annotation_path(source, split, kind) for kind in KINDS)
-        self.images = table = files.read_images(data, self.tally)
+        self.images = table = read_images(data, self.tally)
         self.file_names = table["file_name"]
         self.hand_types = np.array(HAND_TYPES, object)[table["hand_type"]]
-        cameras = files.read_cameras(camera, self.tally)
+        cameras = read_cameras(camera, self.tally)
         self._cameras = [
             cameras.get(k) for k in zip(table["capture"], table["camera"], strict=True)
         ]
         self._camera_known = np.array([camera is not None for camera in self._cameras], bool)
-        joints = self._optional("joint_3d", files.read_joints, joint_3d)
+        joints = self._optional("joint_3d", read_joints, joint_3d)
         self._joints_mm, self._joints_valid = joints.columns
-        hands = self._optional("MANO_NeuralAnnot", files.read_mano, mano)
+        hands = self._optional("MANO_NeuralAnnot", read_mano, mano)
         self._mano, self._mano_trouble = hands.columns
         keys = list(zip(table["capture"], table["frame"].tolist(), strict=True))
         self._joint_row, self._mano_row = (
@@ -65,7 +87,7 @@ class InterhandSplit(Reader):
             for found in (joints, hands)
         )
 
-    def _optional(self, kind: str, read, path: pathlib.Path) -> files.FrameTable:
+    def _optional(self, kind: str, read, path: pathlib.Path) -> FrameTable:
         try:
             return read(path, self.tally)
         except SourceError as error:
@@ -78,7 +100,7 @@ class InterhandSplit(Reader):
         folder = source / "annotations"
         return [s for s in SPLITS if (folder / s).is_dir()] if folder.is_dir() else None
 
-    def select(self, config: str, fit_missing: bool = False) -> Selection:
+    def select(self, config: str) -> Selection:
         """As `Reader.select`, for all images at once."""
         wanted = [wanted_hands(hand_type, config) for hand_type in HAND_TYPES]
         taken = np.array([hands is not None for hands in wanted])
@@ -88,9 +110,6 @@ class InterhandSplit(Reader):
         wanted = wanted[table["hand_type"][rows]]
         troubles = self._mano_trouble[self._mano_row[rows]]
         unusable = wanted & np.not_equal(troubles, None).astype(bool)
-        if fit_missing:
-            known = self._known_joints(rows)[:, OFFICIAL_ORDER].sum(-1)
-            unusable &= known < MIN_JOINTS
         # In "all", one usable hand of two is enough: hand_valid tells them apart.
         bad = ~(wanted & ~unusable).any(1) if config == "all" else unusable.any(1)
         reasons = np.where(bad, troubles[np.arange(len(rows)), unusable.argmax(1)], None)
@@ -105,17 +124,14 @@ class InterhandSplit(Reader):
             chosen.dropped.append((self.file_names[index], Trouble.NO_ANNOTATION))
         return chosen
 
-    def _known_joints(self, rows) -> np.ndarray:
-        """(..., 42) which joints of images are annotated, in both files that say so."""
-        return self._joints_valid[self._joint_row[rows]] & self.images["joint_valid"][rows]
-
     def frame(self, index: int) -> Frame:
         """Everything annotated about one image, 0 .. len - 1; no file is opened."""
         table, camera = self.images, self._cameras[index]
         joints, valid = np.zeros((2, JOINTS, 3)), np.zeros((2, JOINTS), bool)
         if camera is not None:
             world = self._joints_mm[self._joint_row[index]][OFFICIAL_ORDER] / 1000
-            valid = self._known_joints(index)[OFFICIAL_ORDER]
+            valid = self._joints_valid[self._joint_row[index]] & table["joint_valid"][index]
+            valid = valid[OFFICIAL_ORDER]
             joints = np.where(valid[..., None], world @ camera.rotation.T + camera.translation, 0)
         return Frame(
             **{name: table[name][index] for name in ("file_name", "capture", "sequence")},
@@ -138,7 +154,7 @@ class InterhandSplit(Reader):
         return tuple(fits)
 
     def describe(self) -> dict[str, Any]:
-        """What the annotations name, for `check`; adds troubles seen only in several files."""
+        """What the annotations name, for `check`; adds troubles seen only in several"""
         table = self.images
         annotated = np.flatnonzero(table["annotated"])
         for reason, known in (
@@ -172,3 +188,263 @@ class InterhandSplit(Reader):
             if not there and name.split("/", 1)[0] not in missing:
                 missing.append(name)
         return missing
+
+
+# --- The four files as compact tables ------------------------------------------------------------
+
+
+def read_images(path: pathlib.Path, tally: Tally) -> dict[str, np.ndarray]:
+    """Reads data.json, a piece at a time, and joins images and annotations on image_id.
+
+    A training split has 1.4 million images and the file a gigabyte, so columns are arrays and
+    short repeated texts are shared: about 350 bytes an image.
+
+    Args:
+      path: InterHand2.6M_<split>_data.json.
+      tally: receives the troubles.
+
+    Returns:
+      Columns of N images in file order: width, height, frame (N,) int64; file_name, capture,
+      sequence, camera (N,) texts; annotated (N,) whether an annotation names the image; hand_type
+      (N,) int8 index into `HAND_TYPES`; hand_type_valid (N,); joint_valid (N, 42) bool, official
+      joint order.
+
+    Raises:
+      SourceError: when the file is missing or damaged.
+    """
+    images = _Columns(_image_columns, Trouble.MALFORMED_IMAGE_ENTRY)
+    annotations = _Columns(_annotation_columns, Trouble.MALFORMED_ANNOTATION)
+    columns = {"images": images, "annotations": annotations}
+    # A piece is ten thousand lists, and Python's search for circular garbage would look through
+    # everything there is again and again: several times as long as the decoding.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for key, entries in iterate_pieces(path):
+            if key in columns:
+                columns[key].add(entries, tally)
+    finally:
+        if collecting:
+            gc.enable()
+    table, annotated = images.joined(), annotations.joined()
+    rows = _join(table.pop("image_id"), annotated.pop("image_id"), tally)
+    for name, column in annotated.items():
+        nothing = np.zeros_like(column, shape=(1, *column.shape[1:]))
+        table[name] = np.concatenate([column, nothing])[rows]
+    return {**table, "annotated": rows >= 0}
+
+
+class _Columns:
+    """Arrays of what a file's entries hold, collected a piece of neighbouring entries at a time."""
+
+    def __init__(self, convert: Callable[[list], dict[str, np.ndarray]], malformed: Trouble):
+        self._convert, self._malformed = convert, malformed
+        self._pieces = [convert([])]
+
+    def add(self, entries: list, tally: Tally) -> None:
+        """Adds entries; those that are not of the official form are counted instead."""
+        try:
+            self._pieces.append(self._convert(entries))
+        except BAD_ENTRY:  # in any of them: which, is found one by one
+            if len(entries) == 1:
+                tally.add(self._malformed, repr(entries[0])[:80])
+            else:
+                for entry in entries:
+                    self.add([entry], tally)
+
+    def joined(self) -> dict[str, np.ndarray]:
+        """The columns of all entries."""
+        return {name: np.concatenate([p[name] for p in self._pieces]) for name in self._pieces[0]}
+
+
+def _integers(entries: list, name: str) -> np.ndarray:
+    column = np.array(array.array("q", [entry[name] for entry in entries]), np.int64)
+    if (np.abs(column) >= LARGEST_INTEGER).any():
+        raise ValueError(f"{name} out of range")
+    return column
+
+
+def _image_columns(entries: list) -> dict[str, np.ndarray]:
+    names = [entry["file_name"] for entry in entries]
+    if not set(map(type, names)) <= {str}:
+        raise TypeError("file_name is no text")
+    numbers = {"image_id": "id", "width": "width", "height": "height", "frame": "frame_idx"}
+    labels = {"capture": "capture", "sequence": "seq_name", "camera": "camera"}
+    return {
+        "file_name": np.array(names, object),
+        **{ours: _integers(entries, name) for ours, name in numbers.items()},
+        **{
+            ours: np.array([sys.intern(str(entry[name])) for entry in entries], object)
+            for ours, name in labels.items()
+        },
+    }
+
+
+def _annotation_columns(entries: list) -> dict[str, np.ndarray]:
+    flags = [entry["joint_valid"] for entry in entries]
+    flat = list(itertools.chain.from_iterable(flags))
+    if not (set(map(len, flags)) <= {ANNOTATED_JOINTS} and set(map(len, flat)) <= {1}):
+        raise ValueError("joint_valid of another size")
+    flat = np.frombuffer(bytes(itertools.chain.from_iterable(flat)), np.uint8) > 0
+    types = [HAND_TYPES.index(entry["hand_type"]) for entry in entries]
+    return {
+        "image_id": _integers(entries, "image_id"),
+        "hand_type": np.array(types, np.int8),
+        "hand_type_valid": np.array([bool(entry["hand_type_valid"]) for entry in entries], bool),
+        "joint_valid": flat.reshape(len(entries), ANNOTATED_JOINTS),
+    }
+
+
+def _join(image_id: np.ndarray, named: np.ndarray, tally: Tally) -> np.ndarray:
+    """For every image the row of the first annotation that names it, -1 for none."""
+    ids, first, place = np.unique(image_id, return_index=True, return_inverse=True)
+    known, annotation, uses = np.unique(named, return_index=True, return_counts=True)
+    row_of_id = np.full(len(ids), -1)
+    shared, at_id, at_known = np.intersect1d(ids, known, return_indices=True)
+    row_of_id[at_id] = annotation[at_known]
+    rows = row_of_id[place]
+    # Which image of several with one id an annotation means cannot be known: the first counts.
+    repeated = np.ones(len(image_id), bool)
+    repeated[first] = False
+    for reason, values in (
+        (Trouble.DUPLICATE_IMAGE_ID, image_id[repeated]),
+        (Trouble.DUPLICATE_ANNOTATION, known[uses > 1]),
+        (Trouble.NO_IMAGE_ENTRY, np.setdiff1d(known, shared)),
+        (Trouble.NO_ANNOTATION, image_id[(rows < 0) & ~repeated]),
+    ):
+        if len(values):
+            for value in values[:3]:
+                tally.add(reason, f"id {value}", 0)
+            tally.counts[reason] += len(values)
+    return np.where(repeated, -1, rows)
+
+
+def read_cameras(path: pathlib.Path, tally: Tally) -> dict[tuple[str, str], Camera]:
+    """Reads camera.json: (capture, camera) to calibration; unusable ones are left out.
+
+    The file gives campos in millimetres with X_cam = camrot (X - campos).
+    """
+    cameras = {}
+    for capture, tables in load_object(path).items():
+        names = tables.get("campos") if isinstance(tables, dict) else None
+        if not isinstance(names, dict) or not names:
+            tally.add(Trouble.CAMERA_MALFORMED, f"capture {capture}")
+            continue
+        for name in names:
+            try:
+                cameras[capture, name] = _camera(tables, name)
+            except BAD_ENTRY as error:
+                tally.add(Trouble.CAMERA_MALFORMED, f"capture {capture} camera {name}: {error}")
+    return cameras
+
+
+def _camera(tables: dict, name: str) -> Camera:
+    rotation = np.array(tables["camrot"][name], np.float64).reshape(3, 3)
+    position = np.array(tables["campos"][name], np.float64).reshape(3)
+    focal = np.array(tables["focal"][name], np.float64).reshape(2)
+    centre = np.array(tables["princpt"][name], np.float64).reshape(2)
+    intrinsics = np.array([[focal[0], 0, centre[0]], [0, focal[1], centre[1]], [0, 0, 1.0]])
+    if not within(position):
+        raise ValueError("position not finite or absurd")
+    return Camera(rotation, -rotation @ position / 1000, intrinsics)
+
+
+@dataclasses.dataclass(eq=False)
+class FrameTable:
+    """What a file says of every (capture, frame).
+
+    Attributes:
+      row: (capture, frame number) to row; -1, the last row, stands for frames the file lacks.
+      columns: arrays of F + 1 rows each.
+    """
+
+    row: dict[tuple[str, int], int]
+    columns: list[np.ndarray]
+
+
+def read_joints(path: pathlib.Path | None, tally: Tally) -> FrameTable:
+    """Reads joint_3d.json; frames in the v0.0 form are counted and left out.
+
+    Args:
+      path: the file, or None for the table of a file that is not there.
+      tally: receives the troubles.
+
+    Returns:
+      Columns: (F + 1, 42, 3) millimetres, world axes, official joint order; (F + 1, 42) valid.
+    """
+
+    def convert(entry: object) -> tuple[np.ndarray, ...] | Trouble:
+        if isinstance(entry, list):
+            return Trouble.JOINTS_V0
+        points = np.array(entry["world_coord"], np.float64).reshape(ANNOTATED_JOINTS, 3)
+        valid = np.array(entry.get("joint_valid", [1] * ANNOTATED_JOINTS), np.float64)
+        valid = (valid.reshape(ANNOTATED_JOINTS) > 0) & (np.abs(points) < LIMIT).all(-1)
+        return np.where(valid[:, None], points, 0.0), valid
+
+    absent = np.zeros((ANNOTATED_JOINTS, 3)), np.zeros(ANNOTATED_JOINTS, bool)
+    return _frame_table(path, tally, Trouble.JOINTS_MALFORMED, convert, absent)
+
+
+def read_mano(path: pathlib.Path | None, tally: Tally) -> FrameTable:
+    """Reads MANO_NeuralAnnot.json; unusable hands carry their reason.
+
+    Args:
+      path: the file, or None for the table of a file that is not there.
+      tally: receives the troubles.
+
+    Returns:
+      Columns, hands in the order left, right: (F + 1, 2, 61) pose 48 (axis-angle, root first,
+      hands_mean not included), betas 10, transl 3 (metres, world axes); (F + 1, 2) objects, None
+      where the hand is usable, else its `Trouble`.
+    """
+
+    def row_of(hands: list[np.ndarray | Trouble]) -> tuple[np.ndarray, ...]:
+        values = [np.zeros(MANO_NUMBERS) if isinstance(h, Trouble) else h for h in hands]
+        reasons = np.array([h if isinstance(h, Trouble) else None for h in hands], object)
+        return np.stack(values), reasons
+
+    def convert(entry: object) -> tuple[np.ndarray, ...]:
+        return row_of([_hand(entry, side) for side in SIDES])
+
+    absent = row_of([Trouble.MANO_MISSING] * 2)
+    return _frame_table(path, tally, Trouble.MANO_MALFORMED, convert, absent)
+
+
+def _hand(entry: object, side: str) -> np.ndarray | Trouble:
+    if not isinstance(entry, dict):
+        return Trouble.MANO_MALFORMED
+    hand = entry.get(side)
+    if hand is None:
+        return Trouble.MANO_HAND_NULL
+    try:
+        parts = [np.array(hand[k], np.float64).ravel() for k in ("pose", "shape", "trans")]
+    except BAD_ENTRY:
+        return Trouble.MANO_MALFORMED
+    if [len(part) for part in parts] != [MANO_NUMBERS - BETAS - 3, BETAS, 3]:
+        return Trouble.MANO_MALFORMED
+    values = np.concatenate(parts)
+    if not np.isfinite(values).all():
+        return Trouble.MANO_NOT_FINITE
+    return values if within(values, MANO_LIMIT) else Trouble.MANO_MALFORMED
+
+
+def _frame_table(path, tally: Tally, malformed: Trouble, convert, absent: tuple) -> FrameTable:
+    """Table of a file nested capture -> frame -> entry; `convert` gives an entry's row."""
+    row: dict[tuple[str, int], int] = {}
+    rows: list[tuple[np.ndarray, ...]] = []
+    for capture, frames in load_object(path).items() if path else ():
+        if not isinstance(frames, dict):
+            tally.add(malformed, f"capture {capture}")
+            continue
+        for frame, entry in frames.items():
+            try:
+                number, found = int(frame), convert(entry)
+            except BAD_ENTRY:
+                found = malformed
+            if isinstance(found, Trouble):
+                tally.add(found, f"capture {capture} frame {frame[:20]}")
+                continue
+            row[capture, number] = len(rows)
+            rows.append(found)
+    rows.append(absent)
+    return FrameTable(row, [np.stack(column) for column in zip(*rows, strict=True)])

@@ -13,27 +13,24 @@ import numpy as np
 ROUND = 28
 """Points around a tube."""
 
-
 FOREARM_RINGS = 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A mesh with texture coordinates.
+    """A mesh of skin or cloth.
 
     Attributes:
       vertices: (V, 3) metres.
       faces: (F, 3), outside counter-clockwise.
-      cloth: (V, 2) coordinates on the cloth, metres; for skin, unused.
-      kind: "skin" or "cloth".
+      cloth: (V, 2) coordinates on the cloth, metres; None for skin.
       hand: side of the hand whose open edge is the first ring of vertices; None for other parts.
       torso: belongs to neither hand nor forearm.
     """
 
     vertices: np.ndarray
     faces: np.ndarray
-    cloth: np.ndarray
-    kind: str
+    cloth: np.ndarray | None = None
     hand: str | None = None
     torso: bool = False
 
@@ -56,9 +53,9 @@ def boundary_loop(faces: np.ndarray) -> np.ndarray:
     return np.array(loop)
 
 
-def grid_faces(rows: int, columns: int, closed: bool) -> np.ndarray:
-    """Triangles of a grid of rows x columns vertices; closed joins the last column to the first."""
-    row, column = np.mgrid[: rows - 1, : columns if closed else columns - 1]
+def grid_faces(rows: int, columns: int) -> np.ndarray:
+    """Triangles of a grid of rows x columns vertices whose last column is next to the first."""
+    row, column = np.mgrid[: rows - 1, :columns]
     following = (column + 1) % columns
     a, b = row * columns + column, row * columns + following
     c, d = a + columns, b + columns
@@ -83,27 +80,30 @@ def _frames(centres: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.
     return first, np.cross(course, first)
 
 
-def tube(centres: np.ndarray, radii: np.ndarray, reference: np.ndarray, kind: str) -> Part:
+def tube(
+    centres: np.ndarray, radii: np.ndarray, reference: np.ndarray, bare: bool = False, around=ROUND
+) -> Part:
     """A tube about a line.
 
     Args:
       centres: (n, 3) of the line, metres.
       radii: (n, 2) half widths along and across `reference`.
       reference: (3,) direction that the first half width follows.
-      kind: "skin" or "cloth".
+      bare: of skin, not of cloth.
+      around: points around it.
 
     Returns:
       the open tube.
     """
     first, second = _frames(centres, reference)
-    angles = np.linspace(0, 2 * np.pi, ROUND, endpoint=False)
+    angles = np.linspace(0, 2 * np.pi, around, endpoint=False)
     ring = np.cos(angles)[None, :, None] * (radii[:, :1] * first)[:, None]
     ring = ring + np.sin(angles)[None, :, None] * (radii[:, 1:] * second)[:, None]
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(centres, axis=0), axis=1))])
     cloth = np.stack(np.broadcast_arrays(angles[None] * radii.mean(), length[:, None]), axis=-1)
     vertices = (centres[:, None] + ring).reshape(-1, 3)
-    faces = outward(vertices, grid_faces(len(centres), ROUND, True))
-    return Part(vertices, faces, cloth.reshape(-1, 2), kind)
+    faces = outward(vertices, grid_faces(len(centres), around))
+    return Part(vertices, faces, None if bare else cloth.reshape(-1, 2))
 
 
 def course(start: np.ndarray, towards: np.ndarray, end: np.ndarray, count: int) -> np.ndarray:
@@ -155,12 +155,12 @@ def forearm(
     vertices = centres[:, None] + shape[..., :1] * first[:, None] + shape[..., 1:] * second[:, None]
     vertices[0] = ring
     vertices = vertices.reshape(-1, 3)
-    faces = outward(vertices, grid_faces(len(centres), len(ring), True))
-    parts = [Part(vertices, faces, np.zeros((len(vertices), 2)), "skin", side)]
+    faces = outward(vertices, grid_faces(len(centres), len(ring)))
+    parts = [Part(vertices, faces, hand=side)]
     if sleeve_start < 1:
         bare = int(sleeve_start * (len(centres) - 4))
         wide = bulge[bare:, None] * [1.16, 1.05] + 0.003 * (share[bare:, None] < 0.97)
-        parts.append(tube(centres[bare:], wide, across, "cloth"))
+        parts.append(tube(centres[bare:], wide, across))
     return parts
 
 
@@ -176,25 +176,12 @@ def trunk(shoulders: np.ndarray, width: float, depth: float) -> Part:
       the mesh, open at the bottom and at the neck.
     """
     down = np.concatenate([np.linspace(-0.10, 0.05, 14), np.linspace(0.06, 1.1, 40)])
-    angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     narrowing = np.clip((down + 0.12) / 0.15, 0.02, 1) ** 0.5
     half_width = width * narrowing * (1 - 0.12 * np.clip(down / 0.5, 0, 1))
     half_depth = depth * np.clip((down + 0.14) / 0.2, 0.3, 1) ** 0.6
-
-    def power(value: np.ndarray) -> np.ndarray:
-        return np.sign(value) * np.abs(value) ** 0.8
-
-    x = shoulders[0] + half_width[:, None] * power(np.cos(angles))
-    z = shoulders[2] + half_depth[:, None] * power(np.sin(angles))
-    y = shoulders[1] + down[:, None]
-    x, y, z = np.broadcast_arrays(x, y, z)
-    folds = 0.004 * np.sin(18 * x + 9 * y) * np.sin(23 * y + 5 * x + 1.7)
-    vertices = np.stack([x, y, z - folds], axis=-1)
-    around = angles[None] * 0.75 * width
-    cloth = np.stack(np.broadcast_arrays(around, down[:, None]), axis=-1)
-    vertices = vertices.reshape(-1, 3)
-    faces = outward(vertices, grid_faces(len(down), len(angles), True))
-    return Part(vertices, faces, cloth.reshape(-1, 2), "cloth")
+    line = shoulders + down[:, None] * [0.0, 1.0, 0.0]
+    radii = np.stack([half_width, half_depth], axis=1)
+    return tube(line, radii, np.array([1.0, 0, 0]), around=72)
 
 
 def upper_arm(elbow: np.ndarray, shoulder: np.ndarray, backward: np.ndarray, bare: bool) -> list:
@@ -206,14 +193,14 @@ def upper_arm(elbow: np.ndarray, shoulder: np.ndarray, backward: np.ndarray, bar
     radii = np.linspace(0.043, 0.056, 14)[:, None] * [1.0, 1.05]
     across = np.array([0.0, 0.3, 1.0])
     if not bare:
-        return [tube(line, radii + 0.006, across, "cloth")]
-    return [tube(line, radii, across, "skin"), tube(line[5:], radii[5:] + 0.008, across, "cloth")]
+        return [tube(line, radii + 0.006, across)]
+    return [tube(line, radii, across, bare=True), tube(line[5:], radii[5:] + 0.008, across)]
 
 
 def neck(shoulders: np.ndarray) -> Part:
     """A neck above the middle between the shoulders (3,)."""
     line = shoulders + np.linspace(0.02, -0.25, 8)[:, None] * [0.0, 1.0, -0.1]
-    return tube(line, np.full((8, 2), 0.055), np.array([1.0, 0, 0]), "skin")
+    return tube(line, np.full((8, 2), 0.055), np.array([1.0, 0, 0]), bare=True)
 
 
 def elbow_and_shoulder(

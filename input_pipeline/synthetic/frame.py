@@ -7,7 +7,6 @@ own seed, so the result does not depend on who draws it.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import pathlib
 
 import cv2
@@ -17,8 +16,9 @@ from input_pipeline.render import vertex_normals
 from input_pipeline.synthetic import body, interaction, light, surface
 from input_pipeline.synthetic.interaction import MEETINGS
 from input_pipeline.synthetic.photograph import Lit, photograph
-from input_pipeline.synthetic.plan import FrameTask, HandModel
+from input_pipeline.synthetic.plan import FrameTask
 from input_pipeline.synthetic.studio import MIDDLE, Camera, Capture
+from input_pipeline.synthetic.surface import HandModel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,13 +55,6 @@ class FrameResult:
     pictures: list[tuple[Camera, str]]
 
 
-@functools.lru_cache(maxsize=64)
-def _skin(model: HandModel, seed: tuple[int, ...]) -> surface.Skin:
-    return surface.skin(
-        model.anatomy, model.joints, model.tips, model.template, model.steps, model.faces, seed
-    )
-
-
 def light_scene(
     task: FrameTask, placed: dict[str, PlacedHand], models: dict[str, HandModel]
 ) -> list[Lit]:
@@ -87,10 +80,7 @@ def _leaving(lamps: tuple, points: np.ndarray, normals: np.ndarray, skin: bool) 
     capture, views = lamps
     shares = light.lit_shares(views, points)
     wrap = light.SKIN_WRAP if skin else light.CLOTH_WRAP
-    falls = light.irradiance(
-        normals, shares, capture.lights, capture.strengths, capture.ambient, wrap
-    )
-    return falls, shares
+    return light.irradiance(capture, normals, shares, wrap), shares
 
 
 def _lit_hand_and_arm(
@@ -98,8 +88,8 @@ def _lit_hand_and_arm(
 ) -> list[Lit]:
     """A hand and its forearm, whose normals and colours agree where they meet."""
     capture, ring = lamps[0], len(model.loop)
-    skin = _skin(model, (*capture.seed, 2 + (model.side == "left")))
-    faces = model.steps[-1].faces
+    skin = surface.skin(model, (*capture.seed, 2 + (model.side == "left")))
+    _, faces = model.steps[-1]
     # One mesh for the normals: the arm's first ring is the hand's open edge.
     numbers = np.concatenate([model.loop, len(hand.vertices) + np.arange(len(arm.vertices) - ring)])
     whole = np.concatenate([hand.vertices, arm.vertices[ring:]])
@@ -113,16 +103,14 @@ def _lit_hand_and_arm(
     falls, shares = _leaving(lamps, vertices, normals, True)
     albedo = skin_albedo(capture, skin)
     shine, sharpness = 0.02 + 0.10 * skin.nail, 14 + 50 * skin.nail
-    lit = Lit(vertices, faces, normals, falls * albedo, shares, shine, sharpness, None)
+    lit = Lit(vertices, faces, normals, falls * albedo, shares, shine, sharpness)
 
     rows = len(arm.vertices) // ring
     fade = np.clip(1 - np.arange(rows) / (0.45 * rows), 0, 1).repeat(ring)[:, None]
     mottled = _mottled(capture, arm.vertices, generator)
     mottled = fade * np.tile(albedo[model.loop], (rows, 1)) + (1 - fade) * mottled
     falls, shares = _leaving(lamps, arm.vertices, arm_normals, True)
-    ones = np.ones(len(arm_normals), np.float32)
-    return [lit, Lit(arm.vertices, arm.faces, arm_normals, falls * mottled, shares, 0.02 * ones,
-                     14 * ones, None)]  # fmt: skip
+    return [lit, Lit(arm.vertices, arm.faces, arm_normals, falls * mottled, shares)]
 
 
 def _mottled(capture: Capture, points: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -132,13 +120,12 @@ def _mottled(capture: Capture, points: np.ndarray, generator: np.random.Generato
 
 
 def _lit_part(lamps: tuple, part: body.Part, generator: np.random.Generator) -> Lit:
-    normals = vertex_normals(part.vertices, part.faces)
-    leaves, shares = _leaving(lamps, part.vertices, normals, part.kind == "skin")
-    ones, cloth = np.ones(len(normals), np.float32), part.cloth
-    if part.kind == "skin":
-        leaves, cloth = leaves * _mottled(lamps[0], part.vertices, generator), None
-    return Lit(part.vertices, part.faces, normals, leaves, shares, 0.02 * ones, 14 * ones, cloth,
-               part.torso)  # fmt: skip
+    normals, bare = vertex_normals(part.vertices, part.faces), part.cloth is None
+    leaves, shares = _leaving(lamps, part.vertices, normals, bare)
+    if bare:
+        leaves = leaves * _mottled(lamps[0], part.vertices, generator)
+    return Lit(part.vertices, part.faces, normals, leaves, shares, cloth=part.cloth,
+               torso=part.torso)  # fmt: skip
 
 
 def skin_albedo(capture: Capture, skin: surface.Skin) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 
@@ -10,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from input_pipeline.synthetic.frame import FrameResult, PlacedHand
-from input_pipeline.synthetic.studio import Camera, Capture
+from input_pipeline.synthetic.studio import Capture
 
 FILE_ORDER = (4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17, 0)
 """The files' order of a hand's joints, in numbers of ours: fingers from tip to base, wrist last."""
@@ -24,15 +23,12 @@ BOX_GROWTH = 1.2
 MILLIMETRES = 1000.0
 
 
-@dataclasses.dataclass
 class Annotations:
     """The four files of one split, filled frame by frame."""
 
-    images: list = dataclasses.field(default_factory=list)
-    annotations: list = dataclasses.field(default_factory=list)
-    cameras: dict = dataclasses.field(default_factory=dict)
-    joints: dict = dataclasses.field(default_factory=dict)
-    mano: dict = dataclasses.field(default_factory=dict)
+    def __init__(self):
+        self.data = {"images": [], "annotations": []}
+        self.cameras, self.joints, self.mano = {}, {}, {}
 
     def add(self, result: FrameResult) -> None:
         """Adds one frame with all of its pictures."""
@@ -43,44 +39,31 @@ class Annotations:
         self.joints.setdefault(capture, {})[frame] = {
             "world_coord": _rounded(world_mm, 4),
             "joint_valid": [[bool(value)] for value in valid],
-            "hand_type": task.hand_type,
-            "hand_type_valid": True,
-            "seq": task.sequence,
-        }
+            "hand_type": task.hand_type, "hand_type_valid": True, "seq": task.sequence,
+        }  # fmt: skip
         self.mano.setdefault(capture, {})[frame] = {
             side: mano_entry(result, side) for side in ("right", "left")
         }
         for camera, file_name in result.pictures:
-            self._add_picture(result, camera, file_name, world_mm, valid)
-
-    def _add_picture(
-        self, result: FrameResult, camera: Camera, file_name: str, world_mm: np.ndarray, valid
-    ) -> None:
-        task, number = result.task, len(self.images)
-        height, width = camera.size
-        self.images.append({
-            "id": number, "file_name": file_name, "width": width, "height": height,
-            "capture": task.capture.number, "subject": task.capture.subject,
-            "seq_name": task.sequence, "camera": camera.name, "frame_idx": task.number,
-        })  # fmt: skip
-        self.annotations.append({
-            "id": number, "image_id": number,
-            "bbox": joint_box(camera.pixels(world_mm[valid] / MILLIMETRES)),
-            "joint_valid": [[int(value)] for value in valid],
-            "hand_type": task.hand_type, "hand_type_valid": 1,
-        })  # fmt: skip
+            number, (height, width) = len(self.data["images"]), camera.size
+            self.data["images"].append({
+                "id": number, "file_name": file_name, "width": width, "height": height,
+                "capture": task.capture.number, "subject": task.capture.subject,
+                "seq_name": task.sequence, "camera": camera.name, "frame_idx": task.number,
+            })  # fmt: skip
+            self.data["annotations"].append({
+                "id": number, "image_id": number,
+                "bbox": joint_box(camera.pixels(world_mm[valid] / MILLIMETRES)),
+                "joint_valid": [[int(value)] for value in valid],
+                "hand_type": task.hand_type, "hand_type_valid": 1,
+            })  # fmt: skip
 
     def write(self, folder: pathlib.Path, split: str) -> None:
         """Writes the four files into `folder`/<split>."""
         folder = folder / split
         folder.mkdir(parents=True, exist_ok=True)
-        contents = {
-            "data": {"images": self.images, "annotations": self.annotations},
-            "camera": self.cameras,
-            "joint_3d": self.joints,
-            "MANO_NeuralAnnot": self.mano,
-        }
-        for name, content in contents.items():
+        contents = {"data": self.data, "camera": self.cameras, "joint_3d": self.joints}
+        for name, content in {**contents, "MANO_NeuralAnnot": self.mano}.items():
             path = folder / f"InterHand2.6M_{split}_{name}.json"
             path.write_text(json.dumps(content), encoding="utf-8")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from input_pipeline.render import rasterise
-from input_pipeline.synthetic.studio import look_along
+from input_pipeline.synthetic.studio import Capture, look_along
 
 DISTANCE = 5.0
 """Metres to the eye from which a lamp's depth map is drawn: its rays are nearly parallel."""
@@ -23,18 +23,15 @@ SKIN_WRAP = np.array([0.32, 0.14, 0.08])
 CLOTH_WRAP = np.array([0.05, 0.05, 0.05])
 
 
-@dataclasses.dataclass(frozen=True)
-class LampView:
+class LampView(NamedTuple):
     """What one lamp sees.
 
     Attributes:
-      direction: (3,) unit, towards the lamp, world.
-      eye: (3,) world metres, far along `direction`.
+      eye: (3,) world metres, far towards the lamp.
       rotation: (3, 3) world to the axes of the eye.
       depth: (MAP_SIDE, MAP_SIDE) metres from the eye, infinite where there is nothing.
     """
 
-    direction: np.ndarray
     eye: np.ndarray
     rotation: np.ndarray
     depth: np.ndarray
@@ -60,7 +57,7 @@ def lamp_views(
         rotation, eye = look_along(-light, 0.0), middle + DISTANCE * light
         meshes = [((v - eye) @ rotation.T, f, np.zeros((len(v), 0))) for v, f in occluders]
         _, depth = rasterise(meshes, camera, (MAP_SIDE, MAP_SIDE))
-        views.append(LampView(light, eye, rotation, depth))
+        views.append(LampView(eye, rotation, depth))
     return views
 
 
@@ -78,51 +75,43 @@ def lit_shares(views: list[LampView], points: np.ndarray) -> np.ndarray:
 
 
 def irradiance(
-    normals: np.ndarray,
-    shares: np.ndarray,
-    lights: np.ndarray,
-    strengths: np.ndarray,
-    ambient: float,
-    wrap: np.ndarray,
+    capture: Capture, normals: np.ndarray, shares: np.ndarray, wrap: np.ndarray
 ) -> np.ndarray:
-    """Light that falls on points, about 0..1.
+    """Light that falls on points, about 0..1; less of the light from everywhere in nooks.
 
     Args:
+      capture: its lamps.
       normals: (P, 3) unit.
       shares: (L, P) from `lit_shares`.
-      lights: (L, 3) towards the lamps.
-      strengths: (L,).
-      ambient: light from everywhere, dimmed where few lamps are seen.
       wrap: (3,) softness per channel.
 
     Returns:
       (P, 3) float32.
     """
-    facing = normals @ lights.T
+    facing = normals @ capture.lights.T
     sky = np.maximum(facing + 0.3, 0)
     open_sky = (sky * shares.T).sum(1) / (sky.sum(1) + 1e-3)
-    total = ambient * (0.25 + 0.75 * open_sky)[:, None] * np.ones(3)
+    total = capture.ambient * (0.25 + 0.75 * open_sky)[:, None] * np.ones(3)
     for channel in range(3):
         soft = np.maximum((facing + wrap[channel]) / (1 + wrap[channel]), 0)
         # Some light passes through thin shadow on skin too: the wrapped share of it.
         seen = shares.T * (1 - 0.3 * wrap[channel]) + 0.3 * wrap[channel]
-        total[:, channel] += (soft * seen * strengths).sum(axis=1)
+        total[:, channel] += (soft * seen * capture.strengths).sum(axis=1)
     return total.astype(np.float32)
 
 
 def gloss(
+    capture: Capture,
     normals: np.ndarray,
     towards_eye: np.ndarray,
     shares: np.ndarray,
-    lights: np.ndarray,
-    strengths: np.ndarray,
-    sharpness: np.ndarray,
+    sharpness: float | np.ndarray,
 ) -> np.ndarray:
-    """Blinn-Phong highlights (P,) of the three strongest lamps; `sharpness` (P,): exponents."""
+    """Blinn-Phong highlights (P,) of the three strongest lamps; `sharpness`: exponent or (P,)."""
     total = np.zeros(len(normals), np.float32)
-    for number in np.argsort(strengths)[-3:]:
-        half = towards_eye + lights[number]
+    for number in np.argsort(capture.strengths)[-3:]:
+        half = towards_eye + capture.lights[number]
         half /= np.linalg.norm(half, axis=1, keepdims=True)
         shine = np.maximum((normals * half).sum(1), 0) ** sharpness
-        total += strengths[number] * shares[number] * shine * (sharpness + 8) / 60
+        total += capture.strengths[number] * shares[number] * shine * (sharpness + 8) / 60
     return total

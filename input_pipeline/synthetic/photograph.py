@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import cv2
 import numpy as np
@@ -14,36 +13,17 @@ from input_pipeline.synthetic.studio import CLOTH_SPAN, Camera, Capture
 from input_pipeline.synthetic.studio import cloth as cloth_tile
 
 
-@functools.cache
-def _lamp(side: int = 61) -> np.ndarray:
-    """(side, side) picture of one lamp: a round spot, a glow and a six-pointed star."""
-    y, x = np.mgrid[:side, :side].astype(np.float32) - side // 2
-    radius = np.hypot(x, y)
-    star = np.zeros_like(radius)
-    for angle in np.deg2rad([8, 68, 128]):
-        across = np.abs(x * np.sin(angle) - y * np.cos(angle))
-        star += np.exp(-across / 0.7) * np.exp(-radius / 7.0)
-    picture = 1 / (1 + np.exp((radius - 5.5) * 1.6)) + 0.015 * np.exp(-radius / 9) + 0.14 * star
-    edge = np.clip((side // 2 - radius) / 8, 0, 1)
-    return (picture * edge).astype(np.float32)
-
-
-def _lamps(picture: np.ndarray, generator: np.random.Generator, tint: np.ndarray) -> None:
-    """Adds rows of lamps to a linear picture (h, w, 3)."""
-    height, width, _ = picture.shape
+def _lamps(size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
+    """Rows of round lamps with a glow (h, w, 1), linear."""
+    spots = np.zeros(size, np.float32)
     spacing = generator.uniform(75, 125)
-    shift = generator.uniform(0, spacing, 2)
-    sprite, reach = _lamp(), _lamp().shape[0] // 2
-    padded = np.pad(picture, ((reach, reach), (reach, reach), (0, 0)))
-    for row in np.arange(shift[1] - spacing, height + spacing, spacing):
-        for column in np.arange(shift[0] - spacing, width + spacing, spacing):
-            place = np.array([column, row]) + generator.normal(0, 0.12 * spacing, 2)
-            x, y = (int(v) for v in place.round())
-            if generator.random() < 0.25 or not (0 <= x < width and 0 <= y < height):
-                continue
-            spot = sprite[..., None] * generator.uniform(0.7, 1.6) * tint
-            padded[y : y + 2 * reach + 1, x : x + 2 * reach + 1] += spot
-    picture[:] = padded[reach:-reach, reach:-reach]
+    rows, columns = (np.arange(generator.uniform(0, spacing), side, spacing) for side in size)
+    for place in np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2):
+        if generator.random() < 0.75:
+            place = (place + generator.normal(0, 0.12 * spacing, 2)).astype(int).tolist()
+            cv2.circle(spots, place, 5, float(generator.uniform(0.7, 1.6)), -1)
+    glow = cv2.GaussianBlur(spots, (0, 0), 1.2) + 0.5 * cv2.GaussianBlur(spots, (0, 0), 9)
+    return glow[..., None]
 
 
 def _colour(generator: np.random.Generator, brightest: float = 0.8) -> np.ndarray:
@@ -90,42 +70,32 @@ def _thing_colour(generator: np.random.Generator) -> np.ndarray:
     return _colour(generator, 1.1)
 
 
-def backdrop(
-    kind: str, size: tuple[int, int], generator: np.random.Generator, tint: np.ndarray
-) -> np.ndarray:
+def backdrop(kind: str, size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
     """Draws a background.
 
     Args:
       kind: one of `studio.BACKDROPS`.
       size: (height, width).
       generator: source of the variation.
-      tint: (3,) colour of lamps.
 
     Returns:
       (h, w, 3) float32 linear.
     """
-    height, width = size
-    picture = np.full((height, width, 3), 0.0015, np.float32)
-    picture *= 0.3 + _blurred(generator, size, 3)
-    if kind == "lamps":
-        _lamps(picture, generator, tint)
-    elif kind == "clutter":
+    if kind == "clutter":
         picture = _clutter(size, generator)
-    elif kind == "gradient":
-        angle = generator.uniform(0, 2 * np.pi)
-        y, x = np.mgrid[:height, :width]
-        ramp = (np.cos(angle) * x / width + np.sin(angle) * y / height)[..., None]
-        ramp = (ramp - ramp.min()) / np.ptp(ramp)
-        picture = _colour(generator) * ramp + _colour(generator) * (1 - ramp)
     elif kind == "blobs":
-        blend = _blurred(generator, size, int(generator.integers(3, 8)))
+        blend = _blurred(generator, size, int(generator.integers(2, 8)))
         picture = _colour(generator) * blend + _colour(generator) * (1 - blend)
     elif kind == "grain":
-        picture = _colour(generator, 0.5) * np.ones((height, width, 3))
+        picture = _colour(generator, 0.5)
         for cells in (6, 24, 96):
             patches = _blurred(generator, size, cells)
             patches = 0.5 * patches + 0.5 * patches.mean(axis=2, keepdims=True)
             picture = picture * (0.7 + 0.6 * patches)
+    else:  # nearly dark, with or without lamps
+        picture = 0.0015 * (0.3 + _blurred(generator, size, 3))
+        if kind == "lamps":
+            picture = picture + _lamps(size, generator)
     return picture.astype(np.float32)
 
 
@@ -136,10 +106,8 @@ HEADROOM = 0.5
 CLOTH_REACH = 4.0
 """Metres of cloth coordinates that fit into 0..1."""
 
-SAME_DEPTH = 2e-4
+SAME_DEPTH = 1e-3
 """Metres within which the nearest surface is taken to be the cloth."""
-
-LAMP_TINT = np.array([1.0, 1.0, 0.95])
 
 BEHIND = -0.3
 """A camera that looks towards the person's front by less than this (a cosine) is behind them."""
@@ -158,8 +126,8 @@ class Lit:
       normals: (V, 3) unit.
       light: (V, 3) light that leaves the surface; for cloth, the light that falls on it.
       shares: (L, V) how much of each lamp the vertices see.
-      shine: (V,) strength of the highlights.
-      sharpness: (V,) their exponent.
+      shine: strength of the highlights, one for all or (V,).
+      sharpness: their exponent, likewise.
       cloth: (V, 2) metres on the cloth, or None for skin.
       torso: left out by cameras behind the person, who would hide the hands.
     """
@@ -169,9 +137,9 @@ class Lit:
     normals: np.ndarray
     light: np.ndarray
     shares: np.ndarray
-    shine: np.ndarray
-    sharpness: np.ndarray
-    cloth: np.ndarray | None
+    shine: float | np.ndarray = 0.02
+    sharpness: float | np.ndarray = 14.0
+    cloth: np.ndarray | None = None
     torso: bool = False
 
 
@@ -196,31 +164,24 @@ def photograph(
     intrinsics = np.diag([SUPERSAMPLE, SUPERSAMPLE, 1]) @ whole_number_centres(camera.matrix)
     seen = [camera.see(part.vertices) for part in parts]
     meshes = [
-        (points, _drawn_faces(part), _light_to(part, capture, camera))
+        (points, part.faces, _light_to(part, capture, camera))
         for points, part in zip(seen, parts, strict=True)
     ]
-    linear, depth = rasterise(meshes, intrinsics, fine, cull="back")
+    linear, depth = rasterise(meshes, intrinsics, fine)
     cloth = [
-        (points, _drawn_faces(part), part.cloth / CLOTH_REACH + 0.5)
+        (points, part.faces, part.cloth / CLOTH_REACH + 0.5)
         for points, part in zip(seen, parts, strict=True)
         if part.cloth is not None
     ]
     if cloth:
-        place, cloth_depth = rasterise(cloth, intrinsics, fine, cull="back")
+        place, cloth_depth = rasterise(cloth, intrinsics, fine)
         _dye(linear, place, cloth_depth < depth + SAME_DEPTH, cloth_tile(capture.seed))
     covered = np.isfinite(depth).astype(np.float32)
     linear = cv2.resize(linear, camera.size[::-1], interpolation=cv2.INTER_AREA) / HEADROOM
     covered = cv2.resize(covered, camera.size[::-1], interpolation=cv2.INTER_AREA)
-    behind = backdrop(capture.backdrop, camera.size, generator, LAMP_TINT)
+    behind = backdrop(capture.backdrop, camera.size, generator)
     picture = linear + behind * (1 - covered[..., None])
     return develop(picture, linear[covered > 0.5], camera, generator)
-
-
-def _drawn_faces(part: Lit) -> np.ndarray:
-    """Skin is closed and shows its outside; one can look into a sleeve."""
-    if part.cloth is None:
-        return part.faces
-    return np.concatenate([part.faces, part.faces[:, ::-1]])
 
 
 def _light_to(part: Lit, capture: Capture, camera: Camera) -> np.ndarray:
@@ -229,8 +190,7 @@ def _light_to(part: Lit, capture: Capture, camera: Camera) -> np.ndarray:
     if part.cloth is None:
         towards = camera.position - part.vertices
         towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
-        shiny = gloss(part.normals, towards, part.shares, capture.lights, capture.strengths,
-                      part.sharpness)  # fmt: skip
+        shiny = gloss(capture, part.normals, towards, part.shares, part.sharpness)
         light = light + (part.shine * shiny)[:, None]
     return np.clip(HEADROOM * light, 0, 1)
 

@@ -6,23 +6,22 @@ Posing needs jax, which is imported when used: drawing processes do without.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from input_pipeline.synthetic import body, gestures, interaction, surface
+from input_pipeline.synthetic import gestures, interaction
 from input_pipeline.synthetic.gestures import (
     POSTURES,
-    Anatomy,
     Posture,
     anatomy,
     blend,
     finger_pose,
 )
 from input_pipeline.synthetic.interaction import MEETINGS
-from input_pipeline.synthetic.studio import BACKDROPS, PITCH, ROLL, YAW, Capture, capture
+from input_pipeline.synthetic.studio import Capture, Variety, capture
+from input_pipeline.synthetic.surface import HandModel
 
 SPLITS = ("train", "val", "test")
 """In the order of their numbers in seeds."""
@@ -34,89 +33,6 @@ SHARED = 0.45
 """Share of the variation of poses that the frames of a sequence have in common."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Variety:
-    """How varied a data set is.
-
-    Attributes:
-      views: pictures of one frame.
-      single_share: share of sequences with one hand only.
-      meetings: names of `MEETINGS` that occur.
-      yaw: degrees that cameras stand to either side, at most.
-      pitch: degrees that they stand up or down, at most.
-      roll: degrees that they are turned about their own axis, standard deviation.
-      surroundings: "studio" or "everyday"; see `studio.capture`.
-      blended: share of hands whose fingers are each somewhere between two postures.
-    """
-
-    views: int = 3
-    single_share: float = 0.12
-    meetings: tuple[str, ...] = tuple(MEETINGS)
-    yaw: float = YAW
-    pitch: float = PITCH
-    roll: float = ROLL
-    surroundings: str = "studio"
-    blended: float = 0.0
-
-    def __post_init__(self):
-        """Raises ValueError, one plain line, for what makes no sense."""
-        if unknown := set(self.meetings) - set(MEETINGS):
-            raise ValueError(
-                f"unknown meeting {min(unknown)!r}; wanted some of {', '.join(MEETINGS)}"
-            )
-        if self.views < 1 or not 0 <= self.single_share <= 1 or not self.meetings:
-            raise ValueError(
-                f"views {self.views}, single share {self.single_share}, {len(self.meetings)} "
-                "meetings; wanted at least 1 view, a share within 0..1 and at least 1 meeting"
-            )
-        if not 0 <= self.yaw <= 180 or not 0 <= self.pitch <= 80:
-            raise ValueError(
-                f"yaw {self.yaw}, pitch {self.pitch}; wanted degrees within 0..180 and 0..80"
-            )
-        if self.surroundings not in BACKDROPS:
-            raise ValueError(
-                f"unknown surroundings {self.surroundings!r}; wanted one of {', '.join(BACKDROPS)}"
-            )
-
-
-FULL_VARIETY = Variety()
-
-EVERYDAY = Variety(
-    views=4,
-    single_share=0.33,
-    yaw=180.0,
-    pitch=75.0,
-    roll=30.0,
-    surroundings="everyday",
-    blended=0.5,
-)
-"""Hands as people photograph them: from any side, one or two, in any place and light."""
-
-VARIETIES = {"studio": FULL_VARIETY, "everyday": EVERYDAY}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class HandModel:
-    """What drawing needs to know of one hand, side "left" or "right"; rest pose, metres."""
-
-    side: str
-    faces: np.ndarray
-    template: np.ndarray
-    joints: np.ndarray
-    tips: np.ndarray
-    anatomy: Anatomy
-
-    @functools.cached_property
-    def steps(self) -> list[surface.Refinement]:
-        """Refinements of the mesh."""
-        return surface.refinements(self.faces, len(self.template))
-
-    @functools.cached_property
-    def loop(self) -> np.ndarray:
-        """The wrist's open edge."""
-        return body.boundary_loop(self.faces)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class PosedHand:
     """A hand with its fingers posed and its root at rest.
@@ -124,14 +40,17 @@ class PosedHand:
     Attributes:
       vertices: (778, 3) metres.
       joints: (21, 3).
-      wrist: (3,) MANO's first joint, about which the root turns.
       pose: (45,) axis-angle without hands_mean, as the files hold it.
     """
 
     vertices: np.ndarray
     joints: np.ndarray
-    wrist: np.ndarray
     pose: np.ndarray
+
+    @property
+    def wrist(self) -> np.ndarray:
+        """(3,) MANO's first joint, about which the root turns."""
+        return self.joints[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -174,9 +93,7 @@ class FrameTask:
         return ("right", "left") if self.hand_type == "interacting" else (self.hand_type,)
 
 
-def plan_split(
-    split: str, pictures: int, seed: int, variety: Variety = FULL_VARIETY
-) -> Iterator[FrameTask]:
+def plan_split(split: str, pictures: int, seed: int, variety: Variety) -> Iterator[FrameTask]:
     """Lays out one split.
 
     Args:
@@ -193,22 +110,15 @@ def plan_split(
     for index in range(count):
         share = pictures // count + (index < pictures % count)
         # People of different splits are different people.
-        one = capture(
-            index,
-            1000 * split_number + index,
-            (seed, split_number, index),
-            yaw=variety.yaw,
-            pitch=variety.pitch,
-            roll=variety.roll,
-            surroundings=variety.surroundings,
-        )
+        subject = 1000 * split_number + index  # people of different splits are different people
+        one = capture(index, subject, (seed, split_number, index), variety)
         yield from _plan_capture(one, share, variety)
 
 
 def _plan_capture(one: Capture, pictures: int, variety: Variety) -> Iterator[FrameTask]:
     generator = np.random.default_rng((*one.seed, 1))
     number, sequence, left_over = int(generator.integers(400, 3000)), 0, pictures
-    meetings = _shuffled_cycle(list(variety.meetings), generator)
+    meetings = _shuffled_cycle(variety.meetings or tuple(MEETINGS), generator)
     while left_over > 0:
         meeting = next(meetings)
         hand_type = "interacting"
@@ -226,7 +136,7 @@ def _plan_capture(one: Capture, pictures: int, variety: Variety) -> Iterator[Fra
         sequence += 1
 
 
-def _shuffled_cycle(names: list[str], generator: np.random.Generator) -> Iterator[str]:
+def _shuffled_cycle(names: tuple[str, ...], generator: np.random.Generator) -> Iterator[str]:
     while True:
         for index in generator.permutation(len(names)):
             yield names[index]
@@ -328,6 +238,4 @@ def _pose(side: str, plans: list[FrameTask], hand, model: HandModel) -> list[Pos
     posed = jax.jit(pose_hand, static_argnames="tips")(hand, root, pose, betas, tips="intaghand")
     vertices, joints = np.asarray(posed.vertices, float), np.asarray(posed.joints, float)
     without_mean = pose.reshape(-1, 45).astype(float) - np.asarray(hand.hands_mean)
-    return [
-        PosedHand(vertices[i], joints[i], joints[i, 0], without_mean[i]) for i in range(len(plans))
-    ]
+    return [PosedHand(vertices[i], joints[i], without_mean[i]) for i in range(len(plans))]

@@ -27,17 +27,50 @@ SKIN_TONES = np.array([
 CLOTH_SPAN = 0.32
 """Metres that one tile of a cloth's picture covers."""
 
-YAW, PITCH = 60.0, 30.0
-"""Degrees: how far round the hands cameras stand, to either side, and up or down."""
-
-ROLL = 3.0
-"""Degrees: standard deviation of the cameras' turn about their own axis."""
-
 BACKDROPS = {
-    "studio": ("lamps", "lamps", "lamps", "dark", "gradient", "blobs", "grain"),
-    "everyday": ("clutter", "clutter", "clutter", "clutter", "gradient", "blobs", "grain", "dark"),
+    "studio": ("lamps", "lamps", "lamps", "dark", "blobs", "blobs", "grain"),
+    "everyday": ("clutter", "clutter", "clutter", "clutter", "blobs", "blobs", "grain", "dark"),
 }
 """Kinds of background by surroundings, each as often as it is named."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variety:
+    """How varied a data set is.
+
+    Attributes:
+      views: pictures of one frame.
+      single_share: share of sequences with one hand only.
+      yaw: degrees that cameras stand to either side of the person's front at most; 180: all round.
+      pitch: degrees that they stand up or down, at most.
+      roll: degrees that they are turned about their own axis, standard deviation.
+      surroundings: key of `BACKDROPS`. Everyday surroundings differ from the studio's in their
+        light, which may come from a single lamp on any side, in the colour and the distance of the
+        cameras, whose pictures hands fill more, and in what is behind.
+      blended: share of hands whose fingers are each somewhere between two postures.
+      meetings: names of `interaction.MEETINGS` that occur; none for all of them.
+    """
+
+    views: int = 3
+    single_share: float = 0.12
+    yaw: float = 60.0
+    pitch: float = 30.0
+    roll: float = 3.0
+    surroundings: str = "studio"
+    blended: float = 0.0
+    meetings: tuple[str, ...] = ()
+
+
+VARIETIES = {
+    "studio": Variety(),
+    "everyday": Variety(4, 0.33, 180.0, 75.0, 30.0, "everyday", 0.5),
+    "plain": Variety(2, 0.0, 30.0, 20.0, meetings=("side", "backs", "free", "tent", "touch")),
+}
+"""InterHand2.6M's studio; hands as people photograph them, one or two, from any side, in any place
+and light; and two hands, seen from the front, that do not hide each other much."""
+
+CAMERAS = 12
+"""Of a capture."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,22 +152,9 @@ class Capture:
     cameras: tuple[Camera, ...]
 
 
-def capture(
-    number: int,
-    subject: int,
-    seed: tuple[int, ...],
-    cameras: int = 12,
-    yaw: float = YAW,
-    pitch: float = PITCH,
-    roll: float = ROLL,
-    surroundings: str = "studio",
-) -> Capture:
-    """Draws one capture; the same seed gives the same. See `camera_ring` for the last five.
-
-    "Everyday" surroundings differ from the studio's in their light, which may come from a single
-    lamp on any side, in the colour and the distance of the cameras, and in what is behind.
-    """
-    everyday = surroundings == "everyday"
+def capture(number: int, subject: int, seed: tuple[int, ...], variety: Variety) -> Capture:
+    """Draws one capture; the same seed gives the same."""
+    everyday = variety.surroundings == "everyday"
     generator = np.random.default_rng(seed)
     tone = generator.uniform(0, len(SKIN_TONES) - 1.001)
     low = int(tone)
@@ -162,40 +182,19 @@ def capture(
         lights=lights,
         strengths=strengths,
         ambient=float(generator.uniform(0.04, 0.6 if everyday else 0.25)),
-        backdrop=str(generator.choice(BACKDROPS[surroundings])),
-        cameras=camera_ring(generator, cameras, yaw, pitch, roll, surroundings),
+        backdrop=str(generator.choice(BACKDROPS[variety.surroundings])),
+        cameras=camera_ring(generator, variety),
     )  # fmt: skip
 
 
-def camera_ring(
-    generator: np.random.Generator,
-    count: int,
-    yaw: float = YAW,
-    pitch: float = PITCH,
-    roll: float = ROLL,
-    surroundings: str = "studio",
-) -> tuple[Camera, ...]:
-    """Cameras about the hands.
-
-    Args:
-      generator: source of everything random.
-      count: how many.
-      yaw: degrees that they stand to either side of the person's front, at most; 180: all round.
-      pitch: degrees that they stand up or down, at most.
-      roll: standard deviation of their turn about their own axis, degrees.
-      surroundings: key of `BACKDROPS`. Everyday cameras stand nearer, and hands fill more of
-        their pictures.
-    """
-    everyday = surroundings == "everyday"
-    low, high = (
-        ([0.78, 0.85, 0.62], [1.2, 1.1, 1.2])
-        if everyday
-        else ([0.9, 0.98, 0.62], [1.1, 1.08, 1.02])
-    )
-    balance = generator.uniform(low, high)
-    yaws = np.linspace(-yaw, yaw, count) + generator.uniform(-5, 5, count)
-    pitches = generator.uniform(-pitch, pitch, count)
-    numbers = np.sort(generator.choice(np.arange(2, 70), count, replace=False))
+def camera_ring(generator: np.random.Generator, variety: Variety) -> tuple[Camera, ...]:
+    """Cameras about the hands."""
+    everyday = variety.surroundings == "everyday"
+    spread = [[0.78, 0.85, 0.62], [1.2, 1.1, 1.2]]
+    balance = generator.uniform(*(spread if everyday else [[0.9, 0.98, 0.62], [1.1, 1.08, 1.02]]))
+    yaws = np.linspace(-variety.yaw, variety.yaw, CAMERAS) + generator.uniform(-5, 5, CAMERAS)
+    pitches = generator.uniform(-variety.pitch, variety.pitch, CAMERAS)
+    numbers = np.sort(generator.choice(np.arange(2, 70), CAMERAS, replace=False))
     result = []
     for around, above, number in zip(yaws, pitches, numbers, strict=True):
         grey = bool(generator.random() < (0.1 if everyday else 0.25))
@@ -204,7 +203,7 @@ def camera_ring(
         position = MIDDLE - turn[:, 2] * distance
         ahead = MIDDLE + generator.normal(0, 0.02, 3) - position
         size = PORTRAIT if generator.random() < 0.6 else LANDSCAPE
-        rotation = look_along(ahead, generator.normal(0, roll))
+        rotation = look_along(ahead, generator.normal(0, variety.roll))
         focal = generator.uniform(1230, 1330) * generator.uniform(0.9995, 1.0005, 2)
         if everyday:
             focal *= distance * generator.uniform(0.95, 1.5)
@@ -243,21 +242,19 @@ def cloth(seed: tuple[int, ...], side: int = 256) -> np.ndarray:
 
     tile = np.tile(dye().astype(np.float32), (side, side, 1))
     kind = generator.choice(["plain", "plain", "striped", "checked", "printed"])
-    if kind in ("striped", "checked"):
-        for _ in range(int(generator.integers(1, 4))):
-            period = side // int(generator.choice([4, 8, 16]))
-            band = (np.arange(side) + generator.integers(side)) % period
-            band = (band < period * generator.uniform(0.1, 0.5)).astype(np.float32) * 0.7
-            colour = dye()
-            for lines in (band[:, None, None], band[None, :, None])[
-                : 2 if kind == "checked" else 1
-            ]:
-                tile = tile * (1 - lines) + colour * lines
-    elif kind == "printed":
-        for _ in range(int(generator.integers(2, 12))):
-            centre = tuple(int(v) for v in generator.integers(0, side, 2))
-            axes = tuple(int(v) for v in generator.integers(6, 40, 2))
-            colour = tuple(float(v) for v in dye())
-            cv2.ellipse(tile, centre, axes, float(generator.uniform(0, 180)), 0, 360, colour, -1)
+    for _ in range(int(generator.integers(1, 4)) if kind in ("striped", "checked") else 0):
+        period = side // int(generator.choice([4, 8, 16]))
+        band = (np.arange(side) + generator.integers(side)) % period
+        band = 0.7 * (band < period * generator.uniform(0.1, 0.5)).astype(np.float32)[:, None, None]
+        colour = dye()
+        for lines in (band, band.swapaxes(0, 1))[: 1 + (kind == "checked")]:
+            tile = tile * (1 - lines) + colour * lines
+    for _ in range(int(generator.integers(2, 12)) if kind == "printed" else 0):
+        box = (
+            generator.uniform(0, side, 2),
+            generator.uniform(12, 80, 2),
+            generator.uniform(0, 180),
+        )
+        cv2.ellipse(tile, box, dye().tolist(), -1)
     weave = 1 + 0.08 * generator.standard_normal((side, side, 1)).astype(np.float32)
     return np.clip(tile * weave, 0, 1).astype(np.float32)

@@ -7,10 +7,12 @@ the vertices are as fine as the picture.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
 from input_pipeline.render import vertex_normals
+from input_pipeline.synthetic.body import boundary_loop
 from input_pipeline.synthetic.gestures import FINGERS, LONG_FINGERS, Anatomy
 
 LEVELS = 2
@@ -20,61 +22,47 @@ ROUNDING = 0.55
 """Share of Phong tessellation (Boubekeur and Alexa 2008): 0 flat triangles, 1 bulging ones."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Refinement:
-    """How to go from a mesh to one with every triangle cut into four.
-
-    Attributes:
-      edges: (E, 2) vertex pairs that get a new vertex between them.
-      faces: (4F, 3) triangles over the old vertices followed by the new.
-    """
-
-    edges: np.ndarray
-    faces: np.ndarray
+Steps = list[tuple[np.ndarray, np.ndarray]]
+"""Edges (E, 2) whose ends get a new vertex between them, and faces (4F, 3), step by step."""
 
 
-def refinement(faces: np.ndarray, vertices: int) -> Refinement:
-    """Cuts every triangle into four at the middles of its edges.
+def refinements(faces: np.ndarray, vertices: int) -> Steps:
+    """Cuts every triangle into four at the middles of its edges, `LEVELS` times.
 
     Args:
       faces: (F, 3).
-      vertices: number of vertices.
+      vertices: number of vertices; each step's new ones follow the old.
 
     Returns:
-      the Refinement, the outside kept outside.
+      the steps, the outside kept outside.
     """
-    pairs = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    edges, number = np.unique(pairs, axis=0, return_inverse=True)
-    ab, bc, ca = (vertices + number.reshape(-1, 3)).T
-    a, b, c = faces.T
-    corners = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
-    return Refinement(edges, np.concatenate([np.stack(t, axis=1) for t in corners]))
+    steps = []
+    for _ in range(LEVELS):
+        pairs = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+        edges, number = np.unique(pairs, axis=0, return_inverse=True)
+        ab, bc, ca = (vertices + number.reshape(-1, 3)).T
+        a, b, c = faces.T
+        corners = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
+        faces = np.concatenate([np.stack(t, axis=1) for t in corners])
+        vertices += len(edges)
+        steps.append((edges, faces))
+    return steps
 
 
-def refinements(faces: np.ndarray, vertices: int, levels: int = LEVELS) -> list[Refinement]:
-    """Successive refinements of one mesh."""
-    result = []
-    for _ in range(levels):
-        step = refinement(faces, vertices)
-        result.append(step)
-        faces, vertices = step.faces, vertices + len(step.edges)
-    return result
-
-
-def spread(steps: list[Refinement], values: np.ndarray) -> np.ndarray:
+def spread(steps: Steps, values: np.ndarray) -> np.ndarray:
     """Values at the vertices of the finer mesh by averaging along edges: (V, C) to (W, C)."""
-    for step in steps:
-        values = np.concatenate([values, values[step.edges].mean(axis=1)])
+    for edges, _ in steps:
+        values = np.concatenate([values, values[edges].mean(axis=1)])
     return values
 
 
-def round_out(steps: list[Refinement], vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def round_out(steps: Steps, vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Vertices (W, 3) of the finer mesh, bulged towards the surface that the normals suggest.
 
     The vertices given stay where they are. Units of `vertices`.
     """
-    for step in steps:
-        first, second = step.edges.T
+    for edges, _ in steps:
+        first, second = edges.T
         middle = 0.5 * (vertices[first] + vertices[second])
         for end in (first, second):
             away = ((middle - vertices[end]) * normals[end]).sum(1, keepdims=True)
@@ -110,6 +98,28 @@ def noise(points: np.ndarray, spacing: float, generator: np.random.Generator) ->
     return 1.6 * total
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class HandModel:
+    """What drawing needs to know of one hand, side "left" or "right"; rest pose, metres."""
+
+    side: str
+    faces: np.ndarray
+    template: np.ndarray
+    joints: np.ndarray
+    tips: np.ndarray
+    anatomy: Anatomy
+
+    @functools.cached_property
+    def steps(self) -> Steps:
+        """Refinements of the mesh."""
+        return refinements(self.faces, len(self.template))
+
+    @functools.cached_property
+    def loop(self) -> np.ndarray:
+        """The wrist's open edge."""
+        return boundary_loop(self.faces)
+
+
 @dataclasses.dataclass(frozen=True)
 class Skin:
     """What a hand's finer mesh looks like, apart from the tone; all (W,) float32.
@@ -129,32 +139,13 @@ class Skin:
     nail: np.ndarray
 
 
-def skin(
-    anatomy: Anatomy,
-    joints: np.ndarray,
-    tips: np.ndarray,
-    coarse: np.ndarray,
-    steps: list[Refinement],
-    coarse_faces: np.ndarray,
-    seed: tuple[int, ...],
-) -> Skin:
-    """Paints a hand in its rest pose.
-
-    Args:
-      anatomy: the hand's axes.
-      joints: (16, 3) rest joints, metres.
-      tips: (5, 3) rest tips.
-      coarse: (778, 3) rest vertices.
-      steps: the refinements.
-      coarse_faces: (F, 3).
-      seed: numbers that fix the noise, so that no two hands match.
-
-    Returns:
-      the Skin of the finer mesh.
-    """
+@functools.lru_cache(maxsize=64)
+def skin(model: HandModel, seed: tuple[int, ...]) -> Skin:
+    """Paints a hand in its rest pose, on its finer mesh; no two seeds give the same noise."""
+    anatomy, joints, tips, steps = model.anatomy, model.joints, model.tips, model.steps
     generator = np.random.default_rng(seed)
-    normals = vertex_normals(coarse, coarse_faces)
-    points = round_out(steps, coarse, normals)
+    normals = vertex_normals(model.template, model.faces)
+    points = round_out(steps, model.template, normals)
     normals = spread(steps, normals)
     _, palm, side = anatomy.frame.T
     inner = np.clip(0.5 + 0.8 * (normals @ palm), 0, 1)

@@ -8,8 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from input_pipeline.crop import STORED_SIZE
-from input_pipeline.dataset import shard_name, version_folder, write_metadata, write_shard
-from input_pipeline.records import Record, encode_jpeg, serialize
+from input_pipeline.dataset import (
+    Record,
+    encode_jpeg,
+    serialize,
+    shard_name,
+    version_folder,
+    write_metadata,
+    write_shard,
+)
 
 
 def write_dataset(

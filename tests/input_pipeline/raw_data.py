@@ -37,10 +37,7 @@ class RawFrame:
         self.mano, self.vertices, self.joints = {}, {}, {}
         for side, x in zip(SIDES, (-0.05, 0.05), strict=True):
             pose = np.concatenate([rng.normal(size=3), 0.3 * rng.normal(size=45)])
-            shape, trans = (
-                0.5 * rng.normal(size=10),
-                np.array([x, 0, 0]) + 0.02 * rng.normal(size=3),
-            )
+            shape, trans = 0.5 * rng.normal(size=10), [x, 0, 0] + 0.02 * rng.normal(size=3)
             mesh = pose_hand(
                 pair[side],
                 cv2.Rodrigues(pose[:3])[0].astype(np.float32),
@@ -49,14 +46,8 @@ class RawFrame:
                 trans.astype(np.float32),
             )
             self.vertices[side], self.joints[side] = np.array(mesh.vertices), np.array(mesh.joints)
-            if hand_type in ("interacting", side):
-                self.mano[side] = {
-                    "pose": pose.tolist(),
-                    "shape": shape.tolist(),
-                    "trans": trans.tolist(),
-                }
-            else:
-                self.mano[side] = None
+            values = {"pose": pose.tolist(), "shape": shape.tolist(), "trans": trans.tolist()}
+            self.mano[side] = values if hand_type in ("interacting", side) else None
 
     def valid42(self):
         right, left = (self.hand_type in ("interacting", s) for s in ("right", "left"))
@@ -135,31 +126,15 @@ def _add_image(root, split, data, frame, index, name, size, rng):
     path.parent.mkdir(parents=True, exist_ok=True)
     coarse = rng.integers(30, 255, (height // 30 + 1, width // 30 + 1, 3), np.uint8)
     cv2.imwrite(str(path), cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC))
-    data["images"].append(
-        dict(
-            id=image_id,
-            file_name=file_name,
-            width=width,
-            height=height,
-            capture=3,
-            subject=1,
-            seq_name="0001_test",
-            camera=name,
-            frame_idx=index,
-        )
-    )
+    data["images"].append({
+        "id": image_id, "file_name": file_name, "width": width, "height": height, "capture": 3,
+        "subject": 1, "seq_name": "0001_test", "camera": name, "frame_idx": index,
+    })  # fmt: skip
     # annotations[] in reverse: only image_id joins them.
-    data["annotations"].insert(
-        0,
-        dict(
-            id=image_id,
-            image_id=image_id,
-            bbox=[10.0, 20.0, 200.0, 150.0],
-            joint_valid=frame.valid42(),
-            hand_type=frame.hand_type,
-            hand_type_valid=1,
-        ),
-    )
+    data["annotations"].insert(0, {
+        "id": image_id, "image_id": image_id, "bbox": [10.0, 20.0, 200.0, 150.0],
+        "joint_valid": frame.valid42(), "hand_type": frame.hand_type, "hand_type_valid": 1,
+    })  # fmt: skip
 
 
 def camera_view(camera: dict, world_xyz: np.ndarray) -> np.ndarray:

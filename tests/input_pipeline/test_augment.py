@@ -1,7 +1,5 @@
 """Augmentation against the reference's numbers, and its promises about randomness."""
 
-import dataclasses
-
 import cv2
 import numpy as np
 import pytest
@@ -49,15 +47,11 @@ def test_geometry_meets_the_reference(golden, case):
 
 
 @pytest.mark.parametrize("case", range(6))
-@pytest.mark.parametrize("inside_graph", [False, True])
-def test_image_meets_the_reference(golden, case, inside_graph):
+def test_image_meets_the_reference(golden, case):
     (affine, _, _), _ = golden_geometry(golden, case)
     image = tf.constant(golden["image"])
-    if inside_graph:
-        data = tf.data.Dataset.from_tensors(affine).map(lambda a: augment.warp(image, a))
-        result = next(data.as_numpy_iterator())
-    else:
-        result = augment.warp(image, affine).numpy()
+    data = tf.data.Dataset.from_tensors(affine).map(lambda a: augment.warp(image, a))
+    result = next(data.as_numpy_iterator())
     difference = np.abs(np.round(result) - golden[f"{case}/image"])
     # cv2 rounds positions to 1/32 pixel; the image is smooth but for its black border.
     assert difference.mean() < 0.5
@@ -83,25 +77,6 @@ def test_nothing_drawn_changes_nothing():
     assert set(plain) == set(result)
 
 
-def test_a_point_of_the_picture_follows_its_label():
-    """A bright spot drawn at a projected point is found where the moved point projects."""
-    camera = np.array([[900, 0, 131], [0, 890, 122], [0, 0, 1.0]], np.float32)
-    point_xyz = np.array([0.03, -0.05, 0.8])
-    x, y = project(camera, point_xyz) + MARGIN
-    columns, rows = np.meshgrid(np.arange(STORED_SIZE), np.arange(STORED_SIZE))
-    spot = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 18)
-    image = tf.constant(np.repeat(spot[..., None], 3, axis=-1).astype(np.uint8))
-    config = dataclasses.replace(STILL, rotation_degrees=180, scale=0.1, translation_px=10, flip=1)
-    for index in range(8):
-        draws = augment.draw(augment.example_seed(0, 0, index), config)
-        result = augment.augment_example(image, tf.constant(camera), draws, config)
-        weights = result["image"].numpy()[..., 0].astype(np.float64)
-        columns, rows = np.meshgrid(np.arange(256), np.arange(256))
-        found = np.array([(weights * columns).sum(), (weights * rows).sum()]) / weights.sum()
-        expected = project(result["camera"].numpy(), result["motion"].numpy() @ point_xyz)
-        np.testing.assert_allclose(found, expected, atol=0.05)
-
-
 def test_draws_depend_on_seed_epoch_and_example_only():
     config = AugmentConfig()
 
@@ -120,17 +95,12 @@ def test_draws_cover_the_ranges():
     drawn = tf.data.Dataset.range(4000).map(
         lambda i: augment.draw(augment.example_seed(3, 0, i), config)
     )
-    drawn = {k: np.stack([d[k] for d in drawn.as_numpy_iterator()]) for k in ("flip", "blur")} | (
-        next(drawn.batch(4000).as_numpy_iterator())
-    )
-    for name, low, high in [
-        ("rotation_degrees", -180, 180),
-        ("scale", 0.9, 1.1),
-        ("translation_px", -10, 10),
-        ("gain", 0.7, 1.3),
-        ("brightness", -12.75, 12.75),
-        ("blur_angle", -np.pi, np.pi),
-    ]:
+    drawn = next(drawn.batch(4000).as_numpy_iterator())
+    ranges = {
+        "rotation_degrees": (-180, 180), "scale": (0.9, 1.1), "translation_px": (-10, 10),
+        "gain": (0.7, 1.3), "brightness": (-12.75, 12.75), "blur_angle": (-np.pi, np.pi),
+    }  # fmt: skip
+    for name, (low, high) in ranges.items():
         width = high - low
         assert low <= drawn[name].min() < low + width / 100, name
         assert high >= drawn[name].max() > high - width / 100, name
@@ -144,19 +114,6 @@ def test_draws_cover_the_ranges():
         np.stack([drawn["rotation_degrees"], drawn["scale"], drawn["flip"], drawn["brightness"]])
     )
     assert np.abs(correlation - np.eye(4)).max() < 0.06
-
-
-def test_blur_kernel_is_a_line():
-    for length in range(3, 10):
-        kernel = augment.blur_kernel(length, 0.0).numpy()
-        assert kernel.sum() == pytest.approx(1, abs=1e-6)
-        np.testing.assert_allclose(kernel[4], kernel.sum(axis=0), atol=1e-7)
-        assert 1 / kernel.max() == pytest.approx(length, abs=1e-4)
-    np.testing.assert_allclose(
-        augment.blur_kernel(9, np.pi / 2), augment.blur_kernel(9, 0.0).numpy().T, atol=1e-6
-    )
-    diagonal = augment.blur_kernel(7, np.pi / 4).numpy()
-    assert diagonal[6, 6] > 0 and diagonal[2, 6] == 0
 
 
 def test_blur_is_filtering():

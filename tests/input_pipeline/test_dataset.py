@@ -1,12 +1,11 @@
 """Prepared records: bytes, shards, TFDS's and our own readers agree."""
 
-import hashlib
 import os
 
 import numpy as np
 import pytest
 
-from input_pipeline import crop, dataset, records
+from input_pipeline import crop, dataset
 from input_pipeline.dataset import DatasetError
 from input_pipeline.image_files import decode_photo
 from tests.input_pipeline.examples import random_record, write_dataset
@@ -22,7 +21,7 @@ def prepared(tmp_path_factory):
 
 def assert_same(got, want):
     assert got.image == want.image
-    for name, field in records.FIELDS.items():
+    for name, field in dataset.FIELDS.items():
         value, wanted = getattr(got, name), getattr(want, name)
         if field.dtype is object:
             assert value == wanted
@@ -33,23 +32,23 @@ def assert_same(got, want):
 
 def test_a_record_survives_its_bytes_and_they_do_not_vary():
     record = random_record(3)
-    data = records.serialize(record)
-    assert_same(records.deserialize(data), record)
-    assert records.serialize(random_record(3)) == data
+    data = dataset.serialize(record)
+    assert_same(dataset.deserialize(data), record)
+    assert dataset.serialize(random_record(3)) == data
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, -50])
 def test_damaged_bytes_are_refused_by_name(cut):
-    data = records.serialize(random_record(0))
+    data = dataset.serialize(random_record(0))
     with pytest.raises(ValueError, match="record"):
-        records.deserialize(data[:cut])
+        dataset.deserialize(data[:cut])
 
 
 def test_a_wrong_shape_is_refused():
     record = random_record(0)
     object.__setattr__(record, "betas", np.zeros((2, 9)))
     with pytest.raises(ValueError, match=r"betas.*\(2, 9\)"):
-        records.serialize(record)
+        dataset.serialize(record)
 
 
 def test_random_access_in_any_order_with_repeats(prepared):
@@ -58,7 +57,7 @@ def test_random_access_in_any_order_with_repeats(prepared):
     assert len(source) == 7
     wanted = [6, 0, 3, 3, 2, 5]
     for data, index in zip(source.read(wanted), wanted, strict=True):
-        assert_same(records.deserialize(data), made["train"][index])
+        assert_same(dataset.deserialize(data), made["train"][index])
     for record, want in zip(source, made["train"], strict=True):
         assert_same(record, want)
     assert len(dataset.open_split(folder, "test")) == 1
@@ -75,15 +74,6 @@ def test_what_is_not_there_is_named(prepared, tmp_path):
         dataset.open_split(tmp_path, "train")
     with pytest.raises(DatasetError, match="interacting, single"):
         dataset.open_split(folder, "train", "both")
-
-
-def test_shards_are_the_same_bytes_each_time(tmp_path):
-    data = [records.serialize(random_record(i)) for i in range(5)]
-    digests = set()
-    for name in "ab":
-        dataset.write_shard(tmp_path / name, data)
-        digests.add(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
-    assert len(digests) == 1
 
 
 def test_a_failing_shard_leaves_nothing(tmp_path):
@@ -107,7 +97,7 @@ def test_tfds_reads_the_same(prepared):
     assert "hands_mean" in builder.info.features["hand_pose"].doc.desc
     source = builder.as_data_source(split="train")
     for read, want in zip(source, made["train"], strict=True):
-        for name, field in records.FIELDS.items():
+        for name, field in dataset.FIELDS.items():
             value = np.asarray(read[name])
             if field.dtype is object:
                 assert value.item().decode() == getattr(want, name)

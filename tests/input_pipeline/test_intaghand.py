@@ -33,13 +33,9 @@ def write_processed(root, official, split="train", protocol=4):
         params = {}
         for fit, side in zip(frame.fits, ("left", "right"), strict=True):
             pca = fit.pose @ np.linalg.inv(pair[side].hands_components)
-            values = dict(R=fit.rotation[None], pose=pca[None], shape=fit.betas, trans=fit.transl)
-            values = {k: np.asarray(v, np.float32) for k, v in values.items()}
-            params[side] = {
-                **values,
-                "shape": values["shape"][None],
-                "trans": values["trans"][None],
-            }
+            values = dict(R=fit.rotation, pose=pca, shape=fit.betas, trans=fit.transl)
+            values = {k: np.asarray(v, np.float32)[None] for k, v in values.items()}
+            params[side] = values
         content = {
             "inter_idx": i,
             "image": table["images"][i],

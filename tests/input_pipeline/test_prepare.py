@@ -99,16 +99,10 @@ def test_a_record_shows_the_same_hands_as_the_raw_frame(raw, prepared):
 def test_the_same_input_gives_the_same_bytes_with_any_number_of_workers(
     raw, mano, prepared, tmp_path
 ):
-    assert run(raw[0], tmp_path, mano, "--shard_size", 3, "--workers", 2) == 0
+    for split in ("test", "train"):  # the other one stays
+        more = ("--shard_size", 3, "--workers", 2, "--split", split)
+        assert run(raw[0], tmp_path, mano, *more) == 0
     assert files_of(tmp_path) == files_of(prepared)
-
-
-def test_running_again_redoes_nothing(raw, mano, prepared):
-    times = {
-        p: p.stat().st_mtime_ns for p in dataset.version_folder(prepared).glob("*array_record*")
-    }
-    assert run(raw[0], prepared, mano, "--shard_size", 3) == 0
-    assert {p: p.stat().st_mtime_ns for p in times} == times
 
 
 def test_other_settings_need_overwrite(raw, mano, prepared, tmp_path, capsys):
@@ -121,13 +115,6 @@ def test_other_settings_need_overwrite(raw, mano, prepared, tmp_path, capsys):
     names = files_of(tmp_path)
     assert "interhand26m-train.array_record-00001-of-00002" in names
     assert "interhand26m-train.array_record-00001-of-00003" not in names
-
-
-def test_splits_can_be_prepared_one_after_the_other(raw, mano, prepared, tmp_path):
-    for split in ("test", "train"):
-        assert run(raw[0], tmp_path, mano, "--shard_size", 3, "--split", split) == 0
-    assert dataset.split_lengths(tmp_path) == {"train": [3, 3, 2], "test": [3, 3, 2]}
-    assert len(all_records(tmp_path, "test")) == 8
 
 
 def test_configurations(raw, mano, tmp_path):
@@ -185,17 +172,17 @@ def test_a_shard_that_loses_every_frame_is_no_obstacle(tmp_path, mano):
     assert len(builder.as_data_source(split="train")) == 2
 
 
-@pytest.mark.parametrize(
-    "name", ["/etc/passwd", "../../../secret.jpg", "a/../../x.jpg", "..\\x.jpg", "", 7, None]
-)
-def test_hostile_file_names_are_refused(tmp_path, mano, name):
-    def change(split, files):
-        files["data"]["images"][0]["file_name"] = name
+def test_hostile_file_names_are_refused(tmp_path, mano):
+    names = ["/etc/passwd", "../../../secret.jpg", "a/../../x.jpg", "..\\x.jpg", "", 7, None]
 
-    write_raw(tmp_path / "raw", splits=("train",), frames=2, cameras=1, change=change)
+    def change(split, files):
+        for image, name in zip(files["data"]["images"], names, strict=False):
+            image["file_name"] = name
+
+    write_raw(tmp_path / "raw", splits=("train",), frames=8, cameras=1, change=change)
     cv2.imwrite(str(tmp_path / "secret.jpg"), np.full((512, 334, 3), 90, np.uint8))
     assert run(tmp_path / "raw", tmp_path / "out", mano) == 0
-    assert [r.frame for r in all_records(tmp_path / "out", "train")] == [1003]
+    assert [r.frame for r in all_records(tmp_path / "out", "train")] == [1021]
 
 
 def test_photographs_that_were_missing_are_looked_for_again(tmp_path, mano, capsys):
@@ -335,10 +322,9 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_is_said_and_survived(tiny_disk, tmp_path, mano, capsys, workers):
+def test_a_full_disk_is_said_and_survived(tiny_disk, tmp_path, mano, capsys):
     write_raw(tmp_path / "raw", splits=("train",), frames=30, cameras=2)
-    more = ("--shard_size", 8, "--workers", workers)
+    more = ("--shard_size", 8, "--workers", 2)
     assert run(tmp_path / "raw", tiny_disk, mano, *more) == 1
     error = capsys.readouterr().err
     assert "No space left" in error and "finished shards are kept" in error
@@ -354,34 +340,3 @@ def test_a_full_disk_is_said_and_survived(tiny_disk, tmp_path, mano, capsys, wor
     subprocess.run(remount, check=True)
     assert run(tmp_path / "raw", tiny_disk, mano, *more) == 0
     assert len(all_records(tiny_disk, "train")) == 60
-
-
-@pytest.mark.slow
-def test_missing_parameters_are_fitted_to_joints_once_a_frame(tmp_path, mano, capsys):
-    def change(split, files):
-        files["MANO_NeuralAnnot"]["3"]["1000"]["left"] = None
-        del files["MANO_NeuralAnnot"]["3"]["1003"]
-        files["MANO_NeuralAnnot"]["3"]["1006"]["right"] = None
-        for annotation in files["data"]["annotations"]:
-            if annotation["id"] in (39, 46):  # frame 1006: too few joints are left
-                annotation["joint_valid"][:10] = [[0]] * 10
-
-    write_raw(tmp_path / "raw", splits=("train",), frames=4, cameras=2, change=change)
-    more = ("--fit_missing", "--shard_size", 3)
-    assert run(tmp_path / "raw", tmp_path / "out", mano, *more) == 0
-    assert "3 of 3 hands without MANO parameters" in capsys.readouterr().out
-    stored = all_records(tmp_path / "out", "train")
-    assert [r.frame for r in stored] == [1000, 1000, 1003, 1003, 1009, 1009]
-    pair = toy_pair()
-    for record in stored:
-        assert record.hand_valid.all()
-        for side, name in enumerate(SIDES):
-            mesh = pose_hand(
-                pair[name],
-                cv2.Rodrigues(record.global_orient[side].astype(np.float64))[0].astype(np.float32),
-                record.hand_pose[side].reshape(15, 3),
-                record.betas[side],
-                record.transl[side],
-            )
-            error = np.linalg.norm(mesh.joints - record.joints_xyz[side], axis=-1).mean()
-            assert error < 0.005

@@ -1,15 +1,18 @@
 """Writes pickles of exactly the form of the official MANO files: Python 2, chumpy, old scipy."""
 
-import contextlib
 import io
 import pathlib
 import pickle
 import struct
-import sys
 import types
 import typing
 
 import numpy as np
+
+_OLD = {
+    "_reconstruct": "numpy.core.multiarray", "Ch": "chumpy.ch", "Select": "chumpy.reordering",
+    "csc_matrix": "scipy.sparse.csc",
+}  # fmt: skip
 
 
 class _Python2Pickler(pickle._Pickler):
@@ -33,8 +36,8 @@ class _Python2Pickler(pickle._Pickler):
     dispatch[str] = dispatch[bytes] = _save_string
 
     def save_global(self, obj, name=None):
-        if getattr(obj, "__name__", "") == "_reconstruct":
-            self.write(b"cnumpy.core.multiarray\n_reconstruct\n")
+        if obj.__name__ in _OLD:
+            self.write(f"c{_OLD[obj.__name__]}\n{obj.__name__}\n".encode())
             self.memoize(obj)
         else:
             super().save_global(obj, name)
@@ -43,31 +46,8 @@ class _Python2Pickler(pickle._Pickler):
     dispatch[types.BuiltinFunctionType] = save_global
 
 
-@contextlib.contextmanager
-def _old_modules():
-    """chumpy and scipy.sparse.csc as modules with empty classes, while pickling only."""
-    classes = {
-        "chumpy.ch": type("Ch", (), {"__module__": "chumpy.ch"}),
-        "chumpy.reordering": type("Select", (), {"__module__": "chumpy.reordering"}),
-        "scipy.sparse.csc": type("csc_matrix", (), {"__module__": "scipy.sparse.csc"}),
-    }
-    names = [*classes, "chumpy", "scipy", "scipy.sparse"]
-    saved = {name: sys.modules.pop(name, None) for name in names}
-    try:
-        for name in names:
-            sys.modules[name] = types.ModuleType(name)
-        for name, made in classes.items():
-            setattr(sys.modules[name], made.__name__, made)
-        yield {made.__name__: made for made in classes.values()}
-    finally:
-        for name in names:
-            del sys.modules[name]
-            if saved[name] is not None:
-                sys.modules[name] = saved[name]
-
-
-def _filled(cls, **attributes):
-    made = cls()
+def _filled(name, **attributes):
+    made = type(name, (), {})()
     made.__dict__.update(attributes)
     return made
 
@@ -87,28 +67,19 @@ def _sparse_columns(dense):
 
 def official_bytes(arrays, protocol=2):
     """`arrays` (official names, dense) as the official files hold them."""
-    with _old_modules() as classes:
-        # MANO's shapedirs are the first 10 of the 20 directions that were computed.
-        wide = np.concatenate([arrays["shapedirs"], 7 * np.ones((778, 3, 10))], axis=-1)
-        indices = np.arange(wide.size).reshape(wide.shape)[:, :, :10].ravel()
-        bookkeeping = {
-            "_dirty_vars": {"x"},
-            "_itr": None,
-            "_make_dense": False,
-            "_depends_on_deps": {"r": {"deps": {"a"}, "value": None, "out_of_date": True}},
-        }
-        select = _filled(
-            classes["Select"],
-            a=_filled(classes["Ch"], x=wide, **bookkeeping),
-            idxs=indices,
-            preferred_shape=(778, 3, 10),
-            **bookkeeping,
-        )
-        sparse = _filled(classes["csc_matrix"], **_sparse_columns(arrays["J_regressor"]))
-        model = {**arrays, "shapedirs": select, "J_regressor": sparse}
-        model |= {"bs_style": "lbs", "bs_type": "lrotmin"}
-        stream = io.BytesIO()
-        _Python2Pickler(stream, protocol).dump(model)
+    # MANO's shapedirs are the first 10 of the 20 directions that were computed.
+    wide = np.concatenate([arrays["shapedirs"], 7 * np.ones((778, 3, 10))], axis=-1)
+    indices = np.arange(wide.size).reshape(wide.shape)[:, :, :10].ravel()
+    deps = {"r": {"deps": {"a"}, "value": None, "out_of_date": True}}
+    bookkeeping = {"_dirty_vars": {"x"}, "_itr": None, "_make_dense": False}
+    bookkeeping["_depends_on_deps"] = deps
+    inner = _filled("Ch", x=wide, **bookkeeping)
+    select = _filled("Select", a=inner, idxs=indices, preferred_shape=(778, 3, 10), **bookkeeping)
+    sparse = _filled("csc_matrix", **_sparse_columns(arrays["J_regressor"]))
+    model = {**arrays, "shapedirs": select, "J_regressor": sparse}
+    model |= {"bs_style": "lbs", "bs_type": "lrotmin"}
+    stream = io.BytesIO()
+    _Python2Pickler(stream, protocol).dump(model)
     return stream.getvalue()
 
 

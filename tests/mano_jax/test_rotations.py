@@ -41,9 +41,6 @@ def test_axis_angle_equals_scipy(batch):
     matrices = mano_jax.matrix_from_axis_angle(vectors)
     wanted = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(*batch, 3, 3)
     np.testing.assert_allclose(matrices, wanted, atol=1e-14)
-    back = mano_jax.axis_angle_from_matrix(wanted)
-    vectors = Rotation.from_matrix(wanted.reshape(-1, 3, 3)).as_rotvec().reshape(*batch, 3)
-    np.testing.assert_allclose(back, vectors, atol=1e-13)
 
 
 @pytest.mark.usefixtures("x64")
@@ -56,48 +53,12 @@ def test_axis_angle_at_every_angle():
     np.testing.assert_allclose(forward, numerical, atol=1e-8)
 
 
-@pytest.mark.usefixtures("x64")
-def test_axis_angle_of_matrices_at_every_angle():
-    vectors = ANGLES[:, None] * AXIS
-    matrices = Rotation.from_rotvec(vectors).as_matrix()
-    back = np.array(mano_jax.axis_angle_from_matrix(matrices))
-    np.testing.assert_allclose(Rotation.from_rotvec(back).as_matrix(), matrices, atol=2e-15)
-    assert (np.linalg.norm(back, axis=-1) <= np.pi + 1e-15).all()
-    forward, reverse, numerical = _jacobians(mano_jax.axis_angle_from_matrix, matrices)
-    np.testing.assert_allclose(forward, reverse, atol=1e-12)
-    away = abs(ANGLES - np.pi) > 1e-4  # at pi the result jumps to the opposite axis
-    np.testing.assert_allclose(forward[away], numerical[away], atol=1e-7)
-
-    def there_and_back(vector):
-        return mano_jax.axis_angle_from_matrix(mano_jax.matrix_from_axis_angle(vector))
-
-    forward, reverse, _ = _jacobians(there_and_back, vectors[ANGLES < np.pi])
-    np.testing.assert_allclose(forward, np.broadcast_to(np.eye(3), forward.shape), atol=1e-7)
-    np.testing.assert_allclose(forward, reverse, atol=1e-12)
-
-
-@pytest.mark.usefixtures("x64")
-def test_half_turns_about_any_axis():
-    axes = np.array([*np.eye(3), *-np.eye(3), AXIS])
-    matrices = 2 * axes[:, :, None] * axes[:, None] - np.eye(3)
-    back = mano_jax.axis_angle_from_matrix(matrices)
-    np.testing.assert_allclose(abs(np.sum(back * axes, axis=-1)), np.pi, atol=1e-12)
-    for jacobian in (jax.jacfwd, jax.jacrev):
-        function = jax.jit(jax.vmap(jacobian(mano_jax.axis_angle_from_matrix)))
-        assert np.isfinite(function(matrices)).all()
-        function = jax.jit(jax.vmap(jacobian(mano_jax.matrix_from_axis_angle)))
-        assert np.isfinite(function(np.pi * axes)).all()
-
-
 def test_float32_stays_float32_and_accurate():
     angles = np.array([0.0, 1e-8, 1e-3, 0.0099, 0.0101, 1.0, 3.1415])
     vectors = np.float32(angles[:, None] * AXIS)
     matrices = mano_jax.matrix_from_axis_angle(vectors)
     assert matrices.dtype == np.float32
     np.testing.assert_allclose(matrices, Rotation.from_rotvec(vectors).as_matrix(), atol=3e-7)
-    back = mano_jax.axis_angle_from_matrix(matrices)
-    assert back.dtype == np.float32
-    np.testing.assert_allclose(back, vectors, atol=2e-6)
 
 
 @BATCHES
@@ -118,8 +79,10 @@ def test_6d_forms(batch):
     turned_x = np.sum(robust[..., :, 0] * x, axis=-1)
     turned_y = np.sum(robust[..., :, 1] * y, axis=-1)
     np.testing.assert_allclose(turned_x, turned_y, atol=1e-12)
+    # Of a rotation's own first two columns both forms make the rotation again.
+    columns = np.concatenate([plain[..., :, 0], plain[..., :, 1]], axis=-1)
     for form in (mano_jax.matrix_from_6d, mano_jax.matrix_from_6d_robust):
-        np.testing.assert_allclose(form(mano_jax.sixd_from_matrix(plain)), plain, atol=1e-12)
+        np.testing.assert_allclose(form(columns), plain, atol=1e-12)
 
 
 @pytest.mark.parametrize("form", [mano_jax.matrix_from_6d, mano_jax.matrix_from_6d_robust])

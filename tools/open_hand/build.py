@@ -25,7 +25,7 @@ import zipfile
 import numpy as np
 
 from mano_jax.constants import PARENTS, SIDES
-from mano_jax.load import write_npz
+from mano_jax.hand import write_npz
 from tools.open_hand.anatomy import joint_axes
 from tools.open_hand.contact import ContactCheck
 from tools.open_hand.correctives import pose_correctives

@@ -11,7 +11,7 @@ from dir_jax.evaluation import labels, metrics, protocols, scores, tables
 from dir_jax.evaluation import runner as evaluation
 from dir_jax.evaluation.interpenetration import intersection_volume_cm3
 from dir_jax.models.types import Stage
-from input_pipeline import crop, records
+from input_pipeline import crop, dataset
 from tests.golden.toy_mano import toy_mano
 from tests.input_pipeline.examples import write_dataset
 
@@ -169,13 +169,13 @@ def test_nearest_distance(toy_pair):
 
 def prepared(folder, count):
     rng = np.random.default_rng(5)
-    picture = records.encode_jpeg(
+    picture = dataset.encode_jpeg(
         rng.integers(0, 255, (crop.STORED_SIZE, crop.STORED_SIZE, 3), np.uint8)
     )
     found = []
     for number in range(count):
         found.append(
-            records.Record(
+            dataset.Record(
                 image=picture,
                 camera=np.array([[900.0, 0, 128], [0, 900, 128], [0, 0, 1]], np.float32),
                 global_orient=rng.normal(size=(2, 3)).astype(np.float32),

@@ -106,9 +106,6 @@ def test_all_valid_is_the_same_as_not_said(hands, make_targets):
         said, unsaid = (loss_terms(output, labels, hands, recipe) for labels in (targets, plain))
         for name, value in unsaid.items():
             np.testing.assert_allclose(said[name], value, rtol=1e-6, err_msg=name)
-    both = (value_and_gradient(output, labels, hands)[1] for labels in (targets, plain))
-    for said, unsaid in zip(*map(jax.tree.leaves, both), strict=True):
-        np.testing.assert_allclose(said, unsaid, rtol=1e-5, atol=1e-9)
 
 
 def test_a_batch_without_any_valid_hand_teaches_nothing(hands, make_targets):

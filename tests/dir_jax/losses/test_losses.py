@@ -10,7 +10,6 @@ import pytest
 from dir_jax.losses import terms as losses
 from dir_jax.losses.targets import targets_from_batch
 from dir_jax.models.config import Field
-from dir_jax.models.layers import AXIS
 from dir_jax.models.types import LENGTH_SCALE
 from mano_jax.constants import SIDES
 from tests.dir_jax.losses.test_hand_validity import random_output
@@ -47,20 +46,6 @@ def test_cross_entropy_is_weighted():
     picked = np.take_along_axis(log_p, np.asarray(labels)[..., None], -1)[..., 0]
     wanted = -(weights * picked).sum() / weights.sum()
     assert float(losses.cross_entropy(logits, labels)) == pytest.approx(wanted, rel=1e-5)
-
-
-def test_terms_over_devices_average_to_those_of_the_batch():
-    logits = jax.random.normal(jax.random.key(1), (8, 4, 4, 3))
-    labels = jax.random.randint(jax.random.key(2), (8, 4, 4), 0, 3)
-
-    def both(logits, labels):
-        return losses.cross_entropy(logits, labels) + losses.lovasz_softmax(logits, labels)
-
-    wanted = jax.jit(both)(logits, labels)
-    parts = jax.jit(jax.vmap(both, axis_name=AXIS))(
-        logits.reshape(4, 2, 4, 4, 3), labels.reshape(4, 2, 4, 4)
-    )
-    assert float(parts.mean()) == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_every_recipe_weighs_every_term():

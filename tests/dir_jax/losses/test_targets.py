@@ -8,7 +8,7 @@ import pytest
 
 import mano_jax
 from dir_jax.losses import targets
-from dir_jax.losses.rasterize import nearest_faces
+from dir_jax.losses.targets import nearest_faces
 from dir_jax.models.network import normalise_images
 from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD, SEGMENTATION_CLASSES
 from mano_jax.constants import SIDES
@@ -178,12 +178,6 @@ def test_colours_follow_perspective():
     flat = np.array([1 / 3, 1 / 3, 1 / 3])
     wanted = flat / depth[0] / (flat / depth[0]).sum()
     np.testing.assert_allclose(visible.weights[0, 0, 0], wanted, rtol=1e-6)
-
-
-def test_colours_name_places(hands):
-    colours = targets.dense_colours(hands)
-    assert colours.min() == 0 and colours.max() == 1
-    np.testing.assert_allclose(np.ptp(colours, axis=0), 1)
 
 
 def test_images_are_normalised():

@@ -42,7 +42,8 @@ def posed(hands, camera, rng):
 
 def take(hands, seed):
     """A photograph of nothing but the two hands, evenly bright before a black ground."""
-    capture = dataclasses.replace(studio.capture(1, 1, (seed,)), backdrop="dark")
+    capture = studio.capture(1, 1, (seed,), studio.Variety())
+    capture = dataclasses.replace(capture, backdrop="dark")
     camera = capture.cameras[seed]
     vertices, joints = posed(hands, camera, np.random.default_rng(seed))
     faces = [hands[side].faces for side in SIDES]
