@@ -29,7 +29,7 @@ import jax
 from jax.errors import JaxRuntimeError
 from ml_collections import ConfigDict
 
-from input_pipeline.commands import FAILED, FailedError
+from input_pipeline.commands import FAILED, FailedError, one_line
 from input_pipeline.files import locked_folder
 
 FINISHED = 0
@@ -152,7 +152,7 @@ def connect(parallel: ConfigDict) -> None:
     except RuntimeError as error:
         raise RunError(
             f"the processes of this run did not find each other at {parallel.coordinator}: "
-            f"{_first_line(error)}. Start parallel.processes of them, numbered from 0 by "
+            f"{one_line(error)[:300]}. Start parallel.processes of them, numbered from 0 by "
             "parallel.process, with the address of process 0 for all"
         ) from error
 
@@ -175,7 +175,7 @@ def raise_on_lost_peer() -> Iterator[None]:
         # Broken connections arrive as either; our own errors are of classes of their own.
         if not has_peers() or type(error) not in (ValueError, JaxRuntimeError):
             raise
-        raise RunError(f"{LOST} (here: {_first_line(error)})") from error
+        raise RunError(f"{LOST} (here: {one_line(error)[:300]})") from error
 
 
 def exit_now(code: int) -> NoReturn:
@@ -213,7 +213,3 @@ def watch_over(command: list[str]) -> int:
     cause = LOST if code == -signal.SIGABRT else f"this process was ended by {name}"
     print(f"error: {cause}", file=sys.stderr, flush=True)
     return FAILED
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

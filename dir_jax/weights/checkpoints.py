@@ -206,15 +206,13 @@ class _KeepBest(checkpoint_managers.PreservationPolicy):
         return [checkpoint.step == best for checkpoint in checkpoints]
 
 
-def load_variables(
-    path: str | os.PathLike, which: str = "best"
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a model's variables.
+def load_variables(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads a model's variables: the best on validation, else the latest.
+
+    When that one is damaged, the newest whole one is taken, with a warning.
 
     Args:
       path: a work folder, a checkpoints folder, one step's folder, or what `dir_jax.convert` wrote.
-      which: "best" (on validation; the latest when nothing was validated) or "latest". When the
-        one asked for is damaged, the newest whole one is taken, with a warning.
 
     Returns:
       variables {"params", "batch_stats"} of numpy arrays, and meta {"config", "step", "hands"...}.
@@ -228,7 +226,7 @@ def load_variables(
     else:
         inside = folder / CHECKPOINTS_FOLDER
         folder = inside if inside.is_dir() else folder
-        best = best_step(folder) if which == "best" else None
+        best = best_step(folder)
         newest_first = [step for step in reversed(present_steps(folder)) if step != best]
         steps = newest_first if best is None else [best, *newest_first]
         candidates = [folder / str(step) for step in steps]
@@ -242,7 +240,7 @@ def load_variables(
         try:
             checkpoint = _read(candidate, optimizer=False)
         except DamagedError as error:
-            damaged.append(f"{candidate} is damaged ({error})")
+            damaged.append(f"{candidate} is damaged: {error}")
             continue
         if damaged:
             _warn(f"{'; '.join(damaged)}; using the checkpoint of step {checkpoint.step}")

@@ -261,7 +261,7 @@ def test_other_hands_or_other_data_are_refused(training, monkeypatch, tmp_path):
 def test_initial_weights_are_those_of_the_checkpoint_named(training, tmp_path, monkeypatch):
     training("first", Stop(3))
     monkeypatch.setattr("dir_jax.weights.loading.load_weights", load_variables)
-    given = load_variables(tmp_path / "first", "latest")[0]["params"]["w"]
+    given = load_variables(tmp_path / "first")[0]["params"]["w"]
     config = smoke.get_config()
     config.train.initial_checkpoint = str(tmp_path / "first")
     found = run.first_variables(config, None)["params"]["w"]

@@ -181,16 +181,10 @@ class TestLoadVariables:
         return run.folder.parent
 
     @pytest.mark.parametrize(
-        ("place", "which", "step"),
-        [
-            (".", "best", 2),
-            (".", "latest", 3),
-            ("checkpoints", "best", 2),
-            ("checkpoints/3", "best", 3),
-        ],
+        ("place", "step"), [(".", 2), ("checkpoints", 2), ("checkpoints/3", 3)]
     )
-    def test_from_any_folder_of_a_run(self, workdir, place, which, step):
-        variables, meta = load_variables(workdir / place, which)
+    def test_from_any_folder_of_a_run(self, workdir, place, step):
+        variables, meta = load_variables(workdir / place)
         assert meta["step"] == step
         assert_same(content(step)[0], variables)
 
@@ -198,7 +192,7 @@ class TestLoadVariables:
         flip_bit(workdir / "checkpoints" / "2")
         assert load_variables(workdir)[1]["step"] == 3
         said = capsys.readouterr().err
-        assert said.startswith(f"warning: {workdir / 'checkpoints' / '2'} is damaged (")
+        assert said.startswith(f"warning: {workdir / 'checkpoints' / '2'} is damaged: ")
         assert said.endswith("; using the checkpoint of step 3\n") and said.count("\n") == 1
         assert (workdir / "checkpoints" / "2").is_dir()  # reading changes nothing
 
