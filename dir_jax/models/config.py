@@ -14,6 +14,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from flax import linen as nn
+
 # --- Fields of a recipe -------------------------------------------------------------------------
 
 LARGEST = 2**31 - 1
@@ -128,10 +130,17 @@ def find_part(kind: str, name: str) -> Any:
       name: a registered name, or "package.module:Class".
 
     Raises:
-      ValueError: no such part, or its module cannot be imported.
+      ValueError: no such part, its module cannot be imported, or it is none.
     """
-    place = PARTS[kind].get(name, name)
-    return None if place is None else _import(kind, place)
+    place = PARTS[kind].get(str(name), name)
+    if place is None:
+        return None
+    part = _import(kind, place)
+    module = isinstance(part, type) and issubclass(part, nn.Module)
+    if not (callable(part) if kind == "sampling" else module):
+        wanted = "a function" if kind == "sampling" else "a Flax module's class"
+        raise ValueError(f"model.{kind} is {name!r}, a {type(part).__name__}; wanted {wanted}")
+    return part
 
 
 def _import(kind: str, place: Any) -> Any:
@@ -212,11 +221,11 @@ class ModelConfig:
     rotations: str = _choice("exact", "of fingers; manopth: off by 2e-8, as released", "manopth")
 
     def __post_init__(self):
+        for kind, names in PARTS.items():
+            if str(getattr(self, kind)) not in names:  # a part of one's own is imported
+                find_part(kind, getattr(self, kind))
         for name, field in MODEL_FIELDS.items():
             field.check(f"model.{name}", getattr(self, name))
-        for kind, names in PARTS.items():
-            if getattr(self, kind) not in names:  # a part of one's own is imported
-                find_part(kind, getattr(self, kind))
         if self.projection == "scatter" and self.planes not in ("joint", "sum", "none"):
             raise ValueError(
                 f"model.projection 'scatter' writes single pixels and cannot draw {self.planes!r} "
@@ -225,7 +234,7 @@ class ModelConfig:
         if self.joint_width % self.transformer_heads:
             raise ValueError(
                 f"model.joint_width {self.joint_width} cannot be split into "
-                f"model.transformer_heads {self.transformer_heads}"
+                f"{self.transformer_heads} heads"
             )
 
 

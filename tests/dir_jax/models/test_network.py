@@ -163,7 +163,7 @@ def test_a_preset_is_the_default_of_every_field():
         ({"planes": "volume"}, "model.planes is 'volume'; wanted one of bone"),
         ({"stages": 4}, "model.stages is 4; wanted 0 to 3"),
         ({"projection": "scatter"}, "cannot draw 'bone' planes"),
-        ({"joint_width": 130}, "cannot be split into model.transformer_heads 4"),
+        ({"joint_width": 130}, "cannot be split into 4 heads"),
         ({"transformer_heads": 0}, "model.transformer_heads is 0; wanted 1 to"),
         ({"stages": "abc"}, "model.stages is 'abc'; wanted 0 to 3"),
         ({"feature_width": 0}, "model.feature_width is 0; wanted 2 to"),

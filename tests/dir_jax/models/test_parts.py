@@ -119,6 +119,7 @@ def test_a_part_with_flaxs_own_initialisers_is_drawn_by_flax():
         (3, "model.graph is 3; wanted one of per_joint"),
         ("no_such_module:Graph", "no_such_module cannot be imported .ModuleNotFoundError: No mod"),
         (f"{__name__}:Missing", "has no Missing"),
+        ("os:system", "model.graph is 'os:system', a [a-z_]+; wanted a Flax module's class"),
         ("broken_part:Graph", "broken_part cannot be imported .RuntimeError: not today"),
     ],
 )
