@@ -251,3 +251,11 @@ def test_steps_of_a_run():
     assert run.total_steps(config, 100) == 4
     config.train.steps = 9
     assert run.total_steps(config, 100) == 9
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[1]", "holds no recipe")])
+def test_a_work_folder_without_a_recipe_is_named(tmp_path, text, message):
+    assert run.read_config(tmp_path) is None
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        run.read_config(tmp_path)

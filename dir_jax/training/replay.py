@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from configs.base import check
 from dir_jax.models.network import create_model, variable_shapes
 from dir_jax.pictures.drawing import contact_sheet, save_png
 from dir_jax.training.data import find_data, frame_names, training_batches
@@ -51,6 +52,7 @@ def replay(workdir: Path, step: int, data_dir: str = "") -> dict[str, Any]:
     saved = read_config(workdir)
     if saved is None:
         raise ValueError(f"{workdir} holds no config.json; wanted the --workdir of a run")
+    check(saved)
     config = ConfigDict(saved)
     config.data.dir = data_dir or config.data.dir
     data = find_data(config, workdir, StopRequest())

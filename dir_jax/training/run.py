@@ -236,15 +236,18 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
     """The recipe a work folder was trained with; None where there is none.
 
     Raises:
-      ValueError: it is not JSON.
+      ValueError: it is not JSON, or no recipe.
     """
     path = workdir / CONFIG_FILE
     try:
-        return json.loads(path.read_text())
+        saved = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error})") from None
+    if not isinstance(saved, dict):
+        raise ValueError(f"{path} holds no recipe")
+    return saved
 
 
 def total_steps(config: ConfigDict, train_size: int) -> int:
