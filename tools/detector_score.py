@@ -17,9 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dir_jax.prediction.boxes import Box, box_around, intersection_over_union
 from dir_jax.prediction.detection import HandDetector
-from dir_jax.prediction.photos import read_image
+from dir_jax.prediction.photos import Box, box_around, intersection_over_union, read_image
 from input_pipeline.json_files import iterate_arrays
 
 GOOD = 0.5

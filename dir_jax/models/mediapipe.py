@@ -158,7 +158,7 @@ class LandmarkOutput(NamedTuple):
     Attributes:
       points: (B, 21, 3) pixels of the picture, depth relative to the wrist likewise.
       presence: (B,) in 0..1, whether there is a hand.
-      handedness: (B,) in 0..1, near 1 for a right hand in a mirrored picture.
+      handedness: (B,) in 0..1, near 1 for a right hand. (MediaPipe names it for mirrored pictures.)
       world: (B, 21, 3) metres about the hand's middle.
     """
 

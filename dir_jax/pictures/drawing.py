@@ -7,11 +7,14 @@ and right, metres, camera axes (x right, y down, z away from the camera).
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from input_pipeline.files import write_bytes
 from input_pipeline.render import render_meshes, shade
@@ -255,17 +258,19 @@ def to_uint8(picture: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(np.asarray(picture) * 255), 0, 255).astype(np.uint8)
 
 
-def save_png(path: str | os.PathLike, picture: np.ndarray) -> None:
+def save_png(path: str | os.PathLike, picture: np.ndarray, description: str = "") -> None:
     """Writes a PNG whole or not at all.
 
     Args:
       path: final name.
       picture: (h, w, 3) uint8 RGB.
+      description: kept in the file as its "Description".
 
     Raises:
       OSError: the file cannot be written.
     """
-    encoded, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
-    if not encoded:
-        raise OSError(f"{path}: the picture of shape {picture.shape} could not be encoded as PNG")
-    write_bytes(path, data.tobytes())
+    data, text = io.BytesIO(), PngInfo()
+    if description:
+        text.add_itxt("Description", description)
+    Image.fromarray(picture).save(data, "PNG", pnginfo=text, compress_level=3)
+    write_bytes(path, data.getvalue())

@@ -151,7 +151,9 @@ def _scene(meshes: np.ndarray, domain: Sequence[float]) -> dict:
     last = meshes[-1].reshape(-1, 3)
     centre = (last.min(0) + last.max(0)) / 2
     needed = [2 * np.abs(mesh.reshape(-1, 3) - centre).max() for mesh in meshes]
-    half = max(float(min(max(needed), 2 * needed[-1])) * ROOM, 1e-3) / 2
+    # In a video one of the hands may be gone at the end.
+    usual = max(needed[-1], sorted(needed)[(len(needed) - 1) // 2])
+    half = max(float(min(max(needed), 2 * usual)) * ROOM, 1e-3) / 2
     axes = {
         f"{name}axis": {"visible": False, "range": [float(middle - half), float(middle + half)]}
         for name, middle in zip("xyz", centre, strict=True)

@@ -1,54 +1,49 @@
 """Where both hands are in a photo: as told, as annotated, as a detector sees them, or everywhere.
 
-A finder is called with where a photo comes from and its pixels, and puts the crop in it.
+A finder is called with where a photo comes from and its pixels, and puts the crop in it: one for
+every pair of hands.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from dir_jax.prediction.detection import SeenHand, pairs
 from dir_jax.prediction.inputs import Source
-from dir_jax.prediction.photos import Box, Photo, PhotoError, photo_from_image
+from dir_jax.prediction.photos import Box, Photo, PhotoError, box_around, photo_from_image
 from input_pipeline.json_files import iterate_arrays
 from input_pipeline.troubles import SourceError
 
-if TYPE_CHECKING:
-    from dir_jax.prediction.detection import SeenHand
+FORMATS = 'InterHand2.6M\'s *_data.json, or {"photo.jpg": [x, y, width, height], ...}'
 
-FORMATS = (
-    'InterHand2.6M\'s *_data.json; {"photo.jpg": [x, y, w, h], ...}; '
-    'a list of {"file_name": ..., "box": [x, y, w, h]}; or lines of photo.jpg,x,y,w,h'
-)
-
-Finder = Callable[[Source, np.ndarray], Photo]
-"""Puts the crop in a photo (h, w, 3) uint8; raises PhotoError where there is no box for it."""
+Finder = Callable[[Source, np.ndarray], list[Photo]]
+"""Puts the crops in a photo (h, w, 3) uint8, at least one; raises PhotoError where there is no box
+for it."""
 
 
 class NoHandError(PhotoError):
     """The detector saw no hand."""
 
 
-def whole_photo(source: Source, image: np.ndarray) -> Photo:
+def whole_photo(source: Source, image: np.ndarray) -> list[Photo]:
     """The crop is the whole photo."""
-    return photo_from_image(image, source.path)
+    return [photo_from_image(image, source.path)]
 
 
 def given(boxes: Sequence[Box]) -> Finder:
     """One box for everything, or one for each of the given names."""
 
-    def find(source: Source, image: np.ndarray) -> Photo:
+    def find(source: Source, image: np.ndarray) -> list[Photo]:
         box = boxes[0] if len(boxes) == 1 else boxes[source.argument]
-        return photo_from_image(image, source.path, box)
+        return [photo_from_image(image, source.path, box)]
 
     return find
 
@@ -57,30 +52,44 @@ def annotated(path: str | os.PathLike) -> Finder:
     """Boxes from a file (see `read_boxes`); of a video one box serves all frames."""
     boxes = read_boxes(path)
 
-    def find(source: Source, image: np.ndarray) -> Photo:
+    def find(source: Source, image: np.ndarray) -> list[Photo]:
         parts = _parts(os.path.abspath(source.path))
         for start in range(len(parts)):
             if parts[start:] in boxes:
                 photo = photo_from_image(image, source.path, boxes[parts[start:]])
-                return photo._replace(box_from="annotated")
+                return [photo._replace(box_from="annotated")]
         raise PhotoError(f"{source.path}: {path} has no box for it")
 
     return find
 
 
 def detected(look: Callable[[np.ndarray], Sequence[SeenHand]]) -> Finder:
-    """One box around all hands that a detector sees in an image (`HandDetector.hands`)."""
+    """A box around each pair of hands that a detector sees (`HandDetector.hands`), surest first."""
 
-    def find(source: Source, image: np.ndarray) -> Photo:
-        hands = look(image)
-        if not hands:
-            raise NoHandError(f"{source.path}: no hands found; give a box: --box x,y,w,h")
-        boxes = tuple(hand.box for hand in hands)
-        photo = photo_from_image(image, source.path, box_around(boxes))
-        sure = tuple(round(float(hand.presence), 3) for hand in hands)
-        return photo._replace(box_from="detected", hand_boxes=boxes, confidence=sure)
+    def find(source: Source, image: np.ndarray) -> list[Photo]:
+        hands, photos = look(image), []
+        for pair in pairs(hands):
+            boxes = tuple(hand.box for hand in pair.hands)
+            photo = photo_from_image(image, source.path, box_around(boxes))
+            sure = tuple(round(float(hand.presence), 3) for hand in pair.hands)
+            others = [hand.box for hand in hands if hand.box not in boxes]
+            doubt = pair.doubt
+            if any(_inside(box, photo.square) for box in others):
+                doubt = doubt or "another hand is in the crop: are the two one person's?"
+            about = {"hand_boxes": boxes, "confidence": sure, "doubt": doubt}
+            photos.append(photo._replace(box_from="detected", **about))
+        if not photos:
+            raise NoHandError(
+                f"No hands found in {source.path}. Give a box around both: --box x,y,w,h"
+            )
+        return photos
 
     return find
+
+
+def _inside(box: Box, square: np.ndarray) -> bool:
+    """Whether a box's centre lies in a square (centre, half side)."""
+    return np.abs(np.add(box[:2], np.divide(box[2:], 2)) - square[:2]).max() < square[2]
 
 
 def parse_box(text: str) -> Box:
@@ -101,23 +110,6 @@ def parse_box(text: str) -> Box:
             f"the box {text.strip()!r} is empty; wanted a width and a height"
         )
     return x, y, width, height
-
-
-def intersection_over_union(first: Sequence[float], second: Sequence[float]) -> float:
-    """Shared area of two boxes (x, y, width, height) over the area of both together."""
-    one, two = np.asarray(first, float), np.asarray(second, float)
-    low = np.maximum(one[:2], two[:2])
-    high = np.minimum(one[:2] + one[2:], two[:2] + two[2:])
-    shared = float(np.prod(np.maximum(high - low, 0)))
-    both = float(np.prod(one[2:]) + np.prod(two[2:])) - shared
-    return shared / both if both > 0 else 0.0
-
-
-def box_around(boxes: Iterable[Sequence[float]]) -> Box:
-    """The smallest box that holds all of them."""
-    every = np.asarray(list(boxes), float)
-    low = every[:, :2].min(0)
-    return tuple(float(v) for v in (*low, *((every[:, :2] + every[:, 2:]).max(0) - low)))
 
 
 def read_boxes(path: str | os.PathLike) -> dict[tuple[str, ...], Box]:
@@ -141,7 +133,7 @@ def read_boxes(path: str | os.PathLike) -> dict[tuple[str, ...], Box]:
             boxes[_parts(name)] = x, y, width, height
     except SourceError as error:
         raise ValueError(str(error)) from None
-    except (OSError, UnicodeDecodeError, csv.Error, RecursionError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
         why = getattr(error, "strerror", None) or error
         raise ValueError(f"{path} cannot be read: {why}") from None
     if not boxes:
@@ -155,10 +147,16 @@ def _parts(name: str | os.PathLike) -> tuple[str, ...]:
 
 def _entries(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     with path.open(encoding="utf-8-sig") as file:
-        start = file.read(1 << 16).lstrip()
-    if start[:1] == "{" and '"images"' in start:
-        return _interhand_entries(path)
-    return _json_entries(path) if start[:1] in ("{", "[") else _csv_entries(path)
+        if '"images"' in file.read(1 << 16):  # of hundreds of MB, so read piece by piece
+            yield from _interhand_entries(path)
+            return
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); wanted {FORMATS}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: no names of photos in it; wanted {FORMATS}")
+    yield from content.items()
 
 
 def _interhand_entries(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
@@ -178,29 +176,3 @@ def _interhand_entries(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     for number, name in names.items():
         if boxes.get(number) is not None:
             yield name, boxes[number]
-
-
-def _json_entries(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); wanted {FORMATS}") from None
-    if isinstance(content, dict):
-        yield from content.items()
-        return
-    for entry in content:
-        name = entry.get("file_name", entry.get("file")) if isinstance(entry, dict) else None
-        if not isinstance(name, str):
-            raise ValueError(f"{path}: an entry without file_name; wanted {FORMATS}")
-        yield name, entry.get("box", entry.get("bbox"))
-
-
-def _csv_entries(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
-    text = path.read_text(encoding="utf-8-sig")
-    for number, row in enumerate(csv.reader(io.StringIO(text))):
-        cells = [cell.strip() for cell in row]
-        if not any(cells) or (number == 0 and cells[1:3] == ["x", "y"]):
-            continue
-        if len(cells) != 5:
-            raise ValueError(f"{path}: line {number + 1} has {len(cells)} cells; wanted {FORMATS}")
-        yield cells[0], cells[1:]

@@ -13,13 +13,16 @@ from collections.abc import Iterator, Sequence
 
 from dir_jax.prediction.boxes import FORMATS as BOX_FILES
 from dir_jax.prediction.boxes import Finder, annotated, detected, given, parse_box, whole_photo
+from dir_jax.prediction.camera import watch
+from dir_jax.prediction.detection import HandDetector
 from dir_jax.prediction.inputs import Source, find_sources
-from dir_jax.prediction.outputs import FORMATS, USUAL, write_result
+from dir_jax.prediction.outputs import FORMATS, USUAL, about, write_result
 from dir_jax.prediction.photos import Photo, PhotoError, read_image
-from dir_jax.prediction.predictor import Clock, Predictor, batched
+from dir_jax.prediction.predictor import Clock, Predictor, Result, batched
 from dir_jax.prediction.video import write_video
 from dir_jax.weights.loading import add_model_arguments, keep_compiled, load_named_model
 from input_pipeline.commands import FAILED, command, report, status_of
+from mano_jax.constants import SIDES
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,16 +30,19 @@ def _parser() -> argparse.ArgumentParser:
         prog="predict.py", description="Reconstructs both hands in photographs and videos."
     )
     add = parser.add_argument
-    add(
+    looked_at = parser.add_mutually_exclusive_group(required=True)
+    looked_at.add_argument(
         "--image",
-        "--input",
         dest="inputs",
         nargs="+",
-        required=True,
+        default=[],
         metavar="PATH",
         help="photos, videos, and folders of them",
     )
-    add("--output", required=True, metavar="DIR", help="folder for the results, NAME.hands.*")
+    looked_at.add_argument(
+        "--camera", type=int, metavar="N", help="a webcam, live (0: the first one)"
+    )
+    add("--output", metavar="DIR", help="folder for the results, NAME.hands.*")
     add_model_arguments(parser)
     boxes = parser.add_argument_group("where the hands are (default: they are looked for)")
     boxes = boxes.add_mutually_exclusive_group()
@@ -48,7 +54,6 @@ def _parser() -> argparse.ArgumentParser:
         help="around both hands, pixels of the upright photo: one for all or one for each PATH",
     )
     boxes.add_argument("--boxes", metavar="FILE", help=BOX_FILES.replace("%", "%%"))
-    boxes.add_argument("--detect", action="store_true", help="look for them (the default)")
     boxes.add_argument("--whole", action="store_true", help="the crop is the whole photo")
     kinds = ", ".join(FORMATS)
     add(
@@ -59,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KIND",
         help=f"of {kinds} (default: all but html)",
     )
-    add("--html", action="store_true", help="also a page for each photo, to turn the hands")
+    add("--html", action="store_true", help="also a page for each, to turn the hands")
     add("--batch_size", type=int, default=8, help="photos at a time (default: 8)")
     add(
         "--smooth",
@@ -107,8 +112,6 @@ class Run:
         self.detector = None
         self.finder = _finder(arguments)
         if self.finder is None:
-            from dir_jax.prediction.detection import HandDetector  # its networks, if needed
-
             self.detector = HandDetector()
             self.finder = detected(self.detector.hands)
         self.photo_count = self.video_count = self.frames = self.failed = self.status = 0
@@ -130,8 +133,8 @@ class Run:
     def photos(self, predictor: Predictor, sources: Sequence[Source]) -> None:
         """Reads, reconstructs and writes photos, a batch at a time."""
         for batch in batched(self._open(sources), predictor.batch_size):
-            results = predictor.photos(photo for _, photo in batch)
-            for (source, photo), result in zip(batch, results, strict=True):
+            results = predictor.photos(photo for _, _, photo in batch)
+            for (source, number, photo), result in zip(batch, results, strict=True):
                 with self.item():
                     if not result.finite:
                         raise PhotoError(
@@ -139,20 +142,22 @@ class Run:
                         )
                     with self.clock("drawing and writing"):
                         output = self.arguments.output
-                        paths = write_result(output, source.stem, result, self.kinds)
-                    self.photo_count += 1
-                    self.say(f"{source.path}: {_found(photo)} -> {paths[0]}")
+                        paths = write_result(output, source.stem, result, self.kinds, number)
+                    self.photo_count += number == 1
+                    self.say(f"{source.path}: {_found(result)} -> {paths[0]}")
+                    for warning in result.warnings:
+                        print(f"warning: {source.path}: {warning}")
 
-    def _open(self, sources: Sequence[Source]) -> Iterator[tuple[Source, Photo]]:
+    def _open(self, sources: Sequence[Source]) -> Iterator[tuple[Source, int, Photo]]:
+        """Every pair of hands in every photo, numbered from 1."""
         for source in sources:
-            photo = None
+            photos = []
             with self.item():
                 with self.clock("reading"):
                     image = read_image(source.path)
                 with self.clock("finding hands"):
-                    photo = self.finder(source, image)
-            if photo is not None:
-                yield source, photo
+                    photos = self.finder(source, image)
+            yield from ((source, number, photo) for number, photo in enumerate(photos, 1))
 
     def video(self, predictor: Predictor, source: Source) -> None:
         """Reconstructs one video."""
@@ -178,14 +183,19 @@ class Run:
         print(f"[{number}/{self.total}] {line}", flush=True)
 
 
-def _found(photo: Photo) -> str:
-    """What is known of where the hands are, and how sure."""
-    if photo.box_from != "detected":
-        return photo.box_from if photo.box is None else f"box {photo.box_from}"
-    sure = " and ".join(f"{value:.2f}" for value in photo.confidence)
-    if len(photo.confidence) == 1:
-        return f"1 hand found (confidence {sure}); two are drawn, the other one is a guess"
-    return f"{len(photo.confidence)} hands found (confidence {sure})"
+def _found(result: Result) -> str:
+    """Where hands were looked for, and how sure it is of each."""
+    photo = result.photo
+    where = photo.box_from if photo.box is None else f"box {photo.box_from}"
+    if photo.confidence:
+        count = len(photo.confidence)
+        sure = " and ".join(f"{value:.2f}" for value in photo.confidence)
+        where = f"{count} hand{'s' * (count > 1)} found (confidence {sure})"
+    hands = (
+        f"{side} {sure:.2f}{'' if there else ' (not drawn)'}"
+        for side, sure, there in zip(SIDES, result.presence, result.present, strict=True)
+    )
+    return f"{where}: {', '.join(hands)}"
 
 
 def predict(arguments: argparse.Namespace) -> int:
@@ -200,6 +210,10 @@ def predict(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--smooth is {arguments.smooth}; wanted 0 or more")
     if arguments.html and importlib.util.find_spec("plotly") is None:
         raise ValueError("pages need one more package: pip install plotly")
+    if arguments.camera is None and arguments.output is None:
+        raise ValueError("where shall the results go? Give a folder: --output DIR")
+    if arguments.camera is not None and _finder(arguments):
+        raise ValueError("--camera looks for the hands in every picture; leave the box out")
     begin = time.perf_counter()
     clock = Clock()
     sources, useless = find_sources(arguments.inputs)
@@ -207,33 +221,30 @@ def predict(arguments: argparse.Namespace) -> int:
     keep_compiled()
     with clock("loading"):
         loaded = load_named_model(arguments)
+    print(about(loaded))
+    if arguments.camera is not None:
+        watch(arguments.camera, Predictor(loaded, 1, clock), HandDetector(), arguments.smooth)
     os.makedirs(arguments.output, exist_ok=True)  # before the work rather than after it
-    print(f"Hand model: {loaded.hands.name} ({loaded.hands.licence})")
     for line in useless:
         with run.item():
             raise PhotoError(line)
     photos = [source for source in sources if not source.video]
     videos = [source for source in sources if source.video]
-    predictors = []
     if photos:
-        predictors.append(Predictor(loaded, min(arguments.batch_size, len(photos)), clock))
-        run.photos(predictors[-1], photos)
+        run.photos(Predictor(loaded, min(arguments.batch_size, len(photos)), clock), photos)
     if videos:
-        size = 1 if run.detector else arguments.batch_size
-        predictors.append(Predictor(loaded, size, clock))
-        if "html" in run.kinds:
-            print("note: pages are made of photos, not of videos")
+        predictor = Predictor(loaded, 1 if run.detector else arguments.batch_size, clock)
         for source in videos:
-            run.video(predictors[-1], source)
-    print(_timing(run, sum(p.looked_at for p in predictors), time.perf_counter() - begin))
+            run.video(predictor, source)
+    print(_timing(run, time.perf_counter() - begin))
     if run.failed:
         print(f"error: {run.failed} of {run.total} inputs could not be used", file=sys.stderr)
     return run.status
 
 
-def _timing(run: Run, looked_at: int, total: float) -> str:
+def _timing(run: Run, total: float) -> str:
     """One line: what was done and what it cost."""
-    seconds = run.clock.seconds
+    seconds, looked_at = run.clock.seconds, run.photo_count + run.frames
     each = ", ".join(
         f"{name} {1000 * seconds[name] / max(looked_at, 1):.0f} ms"
         for name in ("reading", "finding hands", "network", "drawing and writing")

@@ -21,7 +21,8 @@ need a second look: at the mirrored photo, at parts of it, around a hand already
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -29,7 +30,7 @@ import jax
 import numpy as np
 
 from dir_jax.models import mediapipe
-from dir_jax.prediction.photos import Box
+from dir_jax.prediction.photos import Box, box_around
 
 PALM_SIDE, LANDMARK_SIDE = 192, 224
 """Pixels along the inputs of the two networks."""
@@ -43,14 +44,18 @@ PALM_SCORE = 0.08
 hand is left to the landmark model to say."""
 PRESENCE = 0.6
 """Of the landmark model, to believe in a hand."""
-MOST_HANDS = 2
+MOST_HANDS = 8
 FLESH = 0.1
 """Room around the landmarks, as a share of their extent: they lie inside the fingers."""
 SAME = 0.25
 """Two sightings whose points differ by less than this share of their extent are one hand."""
 _PARTS = (0.66, 0.45)
 """Sides of the windows of the second look, as shares of the photo's shorter side."""
-
+ONE_SIZE = 2.2
+"""A person's hands differ less in extent: one may be a fist, or nearer."""
+NEAR = 1.5
+"""The box around a person's hands is no longer than this times the sum of their extents. Further
+apart each of them would be small in the crop, and has one of its own."""
 
 _STEADY_POINTS = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)
 """Wrist and the joints up to the middle of each finger."""
@@ -245,8 +250,7 @@ def find_landmarks(image: np.ndarray, region: Region) -> Landmarks:
     patch = cv2.warpAffine(image, centres, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
     seen = _landmark_network()(patch / np.float32(255))
     points = np.asarray(seen.points[0, :, :2], np.float64) @ matrix[:, :2].T + matrix[:, 2]
-    # The network was trained on mirrored pictures: its "right" is the photo's left hand.
-    return Landmarks(points, float(seen.presence[0]), 1.0 - float(seen.handedness[0]))
+    return Landmarks(points, float(seen.presence[0]), float(seen.handedness[0]))
 
 
 class SeenHand(NamedTuple):
@@ -265,6 +269,42 @@ class SeenHand(NamedTuple):
     right: float
 
 
+class Pair(NamedTuple):
+    """One person's hands, or the one of them that is seen; `doubt` says why they may be two's."""
+
+    hands: tuple[SeenHand, ...]
+    doubt: str = ""
+
+
+def pairs(hands: Sequence[SeenHand]) -> list[Pair]:
+    """Hands that belong together: near, of one size, one left and one right. The surest first.
+
+    Two right or two left hands are joined only where they touch, with a doubt: there the detector
+    often mistakes one for the other, and a handshake looks the same.
+    """
+    candidates = []
+    for first, second in itertools.combinations(range(len(hands)), 2):
+        one, two = hands[first], hands[second]
+        extents = sorted(max(hand.box[2:]) for hand in (one, two))
+        apart = max(box_around([one.box, two.box])[2:]) / sum(extents)
+        alike = (one.right > 0.5) == (two.right > 0.5)
+        if extents[1] <= ONE_SIZE * extents[0] and apart <= (1.0 if alike else NEAR):
+            candidates.append((alike, apart, first, second))
+    found, left = [], set(range(len(hands)))
+    for alike, _, first, second in sorted(candidates):
+        if {first, second} <= left:
+            left -= {first, second}
+            side = "right" if hands[first].right > 0.5 else "left"
+            doubt = f"both look like {side} hands: are they one person's?" if alike else ""
+            found.append(Pair((hands[first], hands[second]), doubt))
+    found += [Pair((hands[alone],)) for alone in left]
+    return sorted(found, key=lambda pair: -sum(hand.presence for hand in pair.hands))
+
+
+def _alone(hands: Sequence[SeenHand]) -> list[SeenHand]:
+    return [pair.hands[0] for pair in pairs(hands) if len(pair.hands) == 1]
+
+
 class Window(NamedTuple):
     """An upright part of a photo, pixels; `mirrored` is how it is looked at."""
 
@@ -276,7 +316,7 @@ class Window(NamedTuple):
 
 
 class HandDetector:
-    """Finds up to two hands.
+    """Finds the hands in a photo.
 
     Args:
       palms: proposes; see `find_palms`.
@@ -292,23 +332,24 @@ class HandDetector:
         return self._landmarks(image, region_of_points(points)).presence
 
     def hands(self, image: np.ndarray, thorough: bool = True) -> list[SeenHand]:
-        """At most two hands in (h, w, 3) uint8 RGB, the surest first; [] when none is seen.
+        """The hands in (h, w, 3) uint8 RGB, the surest first; [] when none is seen.
 
         Only a thorough look goes through parts of the photo, which takes up to a second or two.
         """
         height, width = image.shape[:2]
         whole = Window(0, 0, width, height)
         seen = self._look(image, whole, [])
-        if len(seen) < MOST_HANDS:
+        if not seen or _alone(seen):
             seen = self._look(image, whole._replace(mirrored=True), seen)
         if thorough and not seen:
             for window in _windows(width, height):
                 seen = self._look(image, window, seen)
-                if len(seen) >= MOST_HANDS:
+                if len(seen) > 1:
                     break
-        if thorough and len(seen) == 1:
-            for window in _around(seen[0].box, width, height):
-                seen = self._look(image, window, seen)
+        if thorough:
+            for hand in _alone(seen):
+                for window in _around(hand.box, width, height):
+                    seen = self._look(image, window, seen)
         seen.sort(key=lambda hand: -hand.presence)
         return seen[:MOST_HANDS]
 

@@ -43,12 +43,15 @@ UNITS = {
     "betas": "MANO's shape coefficients",
     "camera": "weak perspective on the crop: uv = scale * xyz[:2] + translation, uv in [-1, 1]; "
     "xyz relative to this hand's own root joint (root_joint)",
-    "joints_xyz": "metres, camera axes, origin at the left wrist, both hands in one space",
+    "joints_xyz": "metres, camera axes, both hands in one space, origin at the left wrist (of a "
+    "right hand alone: at its own)",
     "joints_px": "pixels of the photo (x right, y down; whole numbers at pixel centres)",
     "offset": "metres, right wrist minus left wrist, camera axes",
     "box": "pixels of the photo: x, y, width, height",
     "hand_boxes": "of single hands as a detector saw them, like box",
     "confidence": "of each of the hand_boxes, 0 to 1",
+    "presence": "how sure it is that each hand is in the photo, 0 to 1; of one that is not taken "
+    "to be there is nothing else, and no offset",
     "crop": "square of the photo the network saw: centre x, centre y, side, pixels",
 }
 
@@ -78,6 +81,11 @@ def view(result: Result, name: str) -> np.ndarray:
     return draw_view(result.vertices_xyz[-1], result.faces, name, VIEW_SIZE)
 
 
+def present_sides(result: Result) -> list[tuple[int, str]]:
+    """Numbers and names of the hands that are in the photo."""
+    return [(index, side) for index, side in enumerate(SIDES) if result.present[index]]
+
+
 def write_glb(path: str | os.PathLike, result: Result) -> None:
     """Writes both hands as one GLB scene, upright in any viewer.
 
@@ -86,7 +94,8 @@ def write_glb(path: str | os.PathLike, result: Result) -> None:
     import trimesh  # here, so that drawing and evaluation start without it
 
     scene = trimesh.Scene()
-    for index, side in enumerate(SIDES):
+    scene.metadata.update(model_record(result.loaded))  # becomes the file's extras
+    for index, side in present_sides(result):
         material = trimesh.visual.material.PBRMaterial(
             name=f"{side} hand",
             baseColorFactor=[*HAND_COLOURS[index], 1.0],
@@ -103,9 +112,9 @@ def write_glb(path: str | os.PathLike, result: Result) -> None:
 
 def write_obj(path: str | os.PathLike, result: Result) -> None:
     """Writes both hands as two objects of one Wavefront OBJ, metres, y up and z to the viewer."""
-    lines = ["# two hands, metres, x right, y up, z towards the viewer"]
+    lines = ["# metres, x right, y up, z towards the viewer", f"# {about(result.loaded)}"]
     start = 1
-    for index, side in enumerate(SIDES):
+    for index, side in present_sides(result):
         turned = np.asarray(result.vertices_xyz[-1, index], np.float64) @ UPRIGHT[:3, :3].T
         lines.append(f"o {side}_hand")
         lines += ["v {:.7f} {:.7f} {:.7f}".format(*vertex) for vertex in turned.tolist()]
@@ -135,11 +144,31 @@ def model_record(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def photo_record(result: Result) -> dict[str, Any]:
-    """Where the hands are: box, crop, offset and, per hand, MANO's parameters and joints.
+def about(loaded: Loaded) -> str:
+    """The same in a line of plain text."""
+    record = model_record(loaded)
+    weights, hands = record["model"], record["hand_model"]
+    licence = f" ({weights['licence']})" if "licence" in weights else ""
+    return f"Model: {weights['name']}{licence}. Hand model: {hands['name']} ({hands['licence']})"
 
-    Ready for JSON; units in `UNITS`.
+
+def hand_numbers(result: Result) -> dict[str, np.ndarray]:
+    """MANO's parameters, cameras and joints of both hands by name, arrays (2, ...).
+
+    Units in `UNITS`; NaN for a hand that is not in the photo.
     """
+    terms = _mano_terms(result.hands, result.params[-1])
+    orient = Rotation.from_matrix(np.asarray(terms["global_orient"]))
+    terms |= {"global_orient_axis_angle": orient.as_rotvec(), "camera": result.cameras[-1]}
+    terms |= {"joints_xyz": result.joints_xyz[-1], "joints_px": result.joints_px[-1]}
+    numbers = {name: np.array(value, np.float32) for name, value in terms.items()}
+    for values in numbers.values():
+        values[~result.present] = np.nan
+    return numbers
+
+
+def photo_record(result: Result, numbers: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Where the hands are: box, crop, offset and, per hand, its `hand_numbers`. Ready for JSON."""
     photo = result.photo
     x, y, half_side = (float(value) for value in photo.square)
     record = {
@@ -148,17 +177,17 @@ def photo_record(result: Result) -> dict[str, Any]:
         "hand_boxes": [[float(value) for value in box] for box in photo.hand_boxes],
         "confidence": list(photo.confidence),
         "crop": {"centre": [x, y], "side": 2 * half_side},
-        "offset": result.offset_xyz[-1].tolist(),
+        "presence": dict(zip(SIDES, np.round(result.presence, 3).tolist(), strict=True)),
+        "warnings": result.warnings,
+        "offset": result.offset_xyz[-1].tolist() if result.present.all() else None,
+        **dict.fromkeys(SIDES),
     }
-    terms = _mano_terms(result.hands, result.params[-1])
-    terms |= {"joints_xyz": result.joints_xyz[-1], "joints_px": result.joints_px[-1]}
-    orient = Rotation.from_matrix(np.asarray(terms["global_orient"]))
-    terms |= {"global_orient_axis_angle": orient.as_rotvec().astype(np.float32)}
-    for index, side in enumerate(SIDES):
-        scale, *translation = result.cameras[-1, index].tolist()
-        camera = {"scale": scale, "translation": translation, "root_joint": result.root_joint}
-        values = {name: np.asarray(value[index]).tolist() for name, value in terms.items()}
-        record[side] = values | {"camera": camera}
+    for index, side in present_sides(result):
+        hand = {name: value[index].tolist() for name, value in numbers.items()}
+        scale, *translation = hand["camera"]
+        hand["camera"] = {"scale": scale, "translation": translation}
+        hand["camera"]["root_joint"] = result.root_joint
+        record[side] = hand
     return record
 
 
@@ -178,8 +207,11 @@ def _mano_terms(hands: mano_jax.HandPair, params: jax.Array) -> dict[str, Any]:
 def write_numbers(path: str | os.PathLike, result: Result) -> None:
     """Writes the reconstruction as JSON, with the model, the licences and the units in it."""
     height, width = result.photo.image.shape[:2]
-    about = {"image": str(result.photo.name), "image_size": [width, height]}
-    write_json(path, about | model_record(result.loaded) | NAMES | photo_record(result))
+    source = {"image": str(result.photo.name), "image_size": [width, height]}
+    write_json(
+        path,
+        source | model_record(result.loaded) | NAMES | photo_record(result, hand_numbers(result)),
+    )
 
 
 class Format(NamedTuple):
@@ -195,7 +227,10 @@ class Format(NamedTuple):
 
 
 def _picture(name: str, draw: Callable[[Result], np.ndarray]) -> Format:
-    return Format(f"{name}.png", lambda path, result: save_png(path, draw(result)))
+    def write(path: pathlib.Path, result: Result) -> None:
+        save_png(path, draw(result), about(result.loaded))
+
+    return Format(f"{name}.png", write)
 
 
 FORMATS: dict[str, Format] = {
@@ -215,15 +250,22 @@ USUAL = tuple(name for name in FORMATS if name != "html")
 
 
 def write_result(
-    folder: str | os.PathLike, stem: str, result: Result, kinds: Sequence[str] = USUAL
+    folder: str | os.PathLike,
+    stem: str,
+    result: Result,
+    kinds: Sequence[str] = USUAL,
+    number: int = 1,
 ) -> list[pathlib.Path]:
     """Writes FOLDER/STEM.hands.overlay.png, STEM.hands.glb and so on.
+
+    The second pair of hands in a photo goes to STEM.hands.2.overlay.png.
 
     Args:
       folder: where to; made when missing.
       stem: beginning of the files' names; it may hold subfolders.
       result: what to write.
       kinds: which of `FORMATS`.
+      number: of the pair of hands in its photo, from 1.
 
     Returns:
       The files.
@@ -231,8 +273,8 @@ def write_result(
     Raises:
       OSError: the folder cannot be written.
     """
-    paths = []
+    paths, pair = [], "" if number == 1 else f"{number}."
     for kind in kinds:
-        paths.append(result_path(folder, stem, FORMATS[kind].ending))
+        paths.append(result_path(folder, stem, pair + FORMATS[kind].ending))
         FORMATS[kind].write(paths[-1], result)
     return paths

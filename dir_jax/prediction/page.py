@@ -1,8 +1,9 @@
-"""The page of one result: photo, overlay and both hands in space, stage by stage."""
+"""Pages on which hands can be turned: of one result stage by stage, of a video through time."""
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from dir_jax.pictures.drawing import draw_box, draw_meshes
 from dir_jax.pictures.figures import StageView, hands_figure, stage_name
 from dir_jax.pictures.page import Html, chart, image, note, page_html, section, table
+from dir_jax.prediction.outputs import about
 from dir_jax.prediction.photos import Photo
 from dir_jax.prediction.predictor import Result
 from input_pipeline.crop import crop_affine
@@ -32,15 +34,14 @@ def result_html(result: Result, truth_xyz: np.ndarray | None = None) -> str:
         for number, mesh in enumerate(result.vertices_xyz)
     ]
     figure = hands_figure(stages, result.faces, truth_xyz=truth_xyz)
-    models = f"Hand model: {result.hands.name} ({result.hands.licence})."
     return page_html(
         pathlib.PurePath(result.photo.name).name,
         f"Both hands from one photograph: the first estimate and {len(stages) - 1} refinements. "
         "Drag to turn the hands; the slider goes from stage to stage.",
         chart(figure),
         section("The photo", _whole_photo(result.photo)),
-        section("From wrist to wrist", _offsets(result)),
-        note(f"{models} Box: {result.photo.box_from}."),
+        section("Right wrist relative to left, mm", _offsets(result)),
+        note(f"{about(result.loaded)}; box: {result.photo.box_from}"),
     )
 
 
@@ -66,11 +67,29 @@ def _whole_photo(photo: Photo) -> Html:
 
 
 def _offsets(result: Result) -> Html:
+    if not result.present.all():
+        return note("There is one hand.")
     rows = [
-        (
-            stage_name(number),
-            *(f"{1000 * value:.0f}" for value in (*offset, np.linalg.norm(offset))),
-        )
-        for number, offset in enumerate(result.offset_xyz)
+        (stage_name(number), *(f"{value:.0f}" for value in (*offset, np.linalg.norm(offset))))
+        for number, offset in enumerate(1000 * result.offset_xyz)
     ]
-    return table(("right wrist from left, mm", "to the right", "down", "away", "distance"), rows)
+    return table(("", "x (+ right)", "y (+ down)", "z (+ away)", "distance"), rows)
+
+
+def video_html(title: str, stages: Sequence[StageView], faces, every: int, licences: str) -> str:
+    """The page of a video's hands, to turn them and to go through time.
+
+    Args:
+      title: of the page.
+      stages: the frames with hands that are shown.
+      faces: two arrays (F, 3).
+      every: they are one of so many.
+      licences: a line of plain text.
+    """
+    which = "Every frame" if every == 1 else f"One frame of {every}"
+    return page_html(
+        title,
+        f"{which} with hands. Drag to turn the hands; the slider goes through the video.",
+        chart(hands_figure(stages, faces)),
+        note(licences),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -31,6 +32,23 @@ LARGEST_BOX = 20
 """Sides of a box, in longer sides of the photo, from which it is a mistake."""
 
 
+def intersection_over_union(first: Sequence[float], second: Sequence[float]) -> float:
+    """Shared area of two boxes (x, y, width, height) over the area of both together."""
+    one, two = np.asarray(first, float), np.asarray(second, float)
+    low = np.maximum(one[:2], two[:2])
+    high = np.minimum(one[:2] + one[2:], two[:2] + two[2:])
+    shared = float(np.prod(np.maximum(high - low, 0)))
+    both = float(np.prod(one[2:]) + np.prod(two[2:])) - shared
+    return shared / both if both > 0 else 0.0
+
+
+def box_around(boxes: Iterable[Sequence[float]]) -> Box:
+    """The smallest box that holds all of them."""
+    every = np.asarray(list(boxes), float)
+    low = every[:, :2].min(0)
+    return tuple(float(v) for v in (*low, *((every[:, :2] + every[:, 2:]).max(0) - low)))
+
+
 class PhotoError(ValueError):
     """A photo that cannot be used, or a box that does not lie on it; one plain line."""
 
@@ -46,6 +64,7 @@ class Photo(NamedTuple):
       box_from: "given", "annotated", "detected", "tracked" or "whole photo".
       hand_boxes: of single hands, where a detector saw them.
       confidence: of each of these, 0..1.
+      doubt: why they may not be one person's; "": no reason.
     """
 
     name: str
@@ -55,6 +74,7 @@ class Photo(NamedTuple):
     box_from: str = "given"
     hand_boxes: tuple[Box, ...] = ()
     confidence: tuple[float, ...] = ()
+    doubt: str = ""
 
     def crop(self) -> np.ndarray:
         """(256, 256, 3) uint8: the crop, black where the photo ends.

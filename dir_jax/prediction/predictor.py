@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import jax
 import numpy as np
 
-from dir_jax.models.network import estimate
+from dir_jax.models.network import normalise_images
 from dir_jax.models.types import (
     CAMERA_SCALE,
     CAMERA_TRANSLATION,
@@ -21,7 +21,8 @@ from dir_jax.models.types import (
     offset_metres,
     one_space,
 )
-from dir_jax.prediction.photos import Photo
+from dir_jax.prediction.photos import Box, Photo, PhotoError, photo_from_image
+from dir_jax.prediction.presence import PRESENT, UNSURE, seen, with_detector
 from dir_jax.weights.loading import Loaded
 from mano_jax import HandPair
 from mano_jax.constants import SIDES
@@ -31,25 +32,39 @@ from mano_jax.constants import SIDES
 class Result:
     """Both hands of one photo at every stage (axis T, the last one best), all in numpy.
 
-    Hands are an axis of size 2: left, right.
+    Hands are an axis of size 2: left, right. Of a hand that is not in the photo the points are NaN.
 
     Attributes:
       photo: what was looked at.
       stages: the network's own numbers, each array with a leading axis T.
       loaded: the model that answered.
+      presence: (2,) how sure it is that each hand is in the photo, 0..1.
+      present: (2,) bool, which of them are taken to be.
     """
 
     photo: Photo
     stages: Stage
     loaded: Loaded
+    presence: np.ndarray = dataclasses.field(default_factory=lambda: np.ones(2))
+    present: np.ndarray = dataclasses.field(default_factory=lambda: np.ones(2, bool))
+
+    def _shown(self, points: np.ndarray) -> np.ndarray:
+        return np.where(self.present[:, None, None], points, np.nan)
 
     @functools.cached_property
     def _placed(self) -> tuple[np.ndarray, np.ndarray]:
-        return one_space(self.stages)
+        vertices, joints = one_space(self.stages)
+        if not self.present[0]:  # what lies at the origin shall be there
+            origin = joints[:, None, 1, :1]
+            vertices, joints = vertices - origin, joints - origin
+        return self._shown(vertices), self._shown(joints)
 
     @property
     def vertices_xyz(self) -> np.ndarray:
-        """(T, 2, 778, 3) metres, camera axes, both hands in one space: origin at its left wrist."""
+        """(T, 2, 778, 3) metres, camera axes, both hands in one space.
+
+        Its origin is the left wrist; the right one where the left hand is not in the photo.
+        """
         return self._placed[0]
 
     @property
@@ -60,12 +75,24 @@ class Result:
     @functools.cached_property
     def vertices_px(self) -> np.ndarray:
         """(T, 2, 778, 2) pixels of the photo, each hand by its own weak-perspective camera."""
-        return self.photo.to_photo_px(self.stages.vertices_uv)
+        return self._shown(self.photo.to_photo_px(self.stages.vertices_uv))
 
     @functools.cached_property
     def joints_px(self) -> np.ndarray:
         """(T, 2, 21, 2) pixels of the photo, likewise."""
-        return self.photo.to_photo_px(self.stages.joints_uv)
+        return self._shown(self.photo.to_photo_px(self.stages.joints_uv))
+
+    @property
+    def box(self) -> Box | None:
+        """Around the hands as the network sees them; None: no box on the photo."""
+        points = self.vertices_px[-1][self.present].reshape(-1, 2)
+        low, high = points.min(0), points.max(0)
+        box = (*low.tolist(), *(high - low).tolist())
+        try:
+            photo_from_image(self.photo.image, "", box)
+        except PhotoError:
+            return None
+        return box
 
     @property
     def offset_xyz(self) -> np.ndarray:
@@ -104,8 +131,18 @@ class Result:
     @property
     def finite(self) -> bool:
         """Whether there is anything to show: an answer with NaN or infinity is none."""
-        numbers = (self.vertices_xyz, self.vertices_px, self.params)
+        numbers = [self.presence, *jax.tree.leaves(self.stages)]
         return all(bool(np.isfinite(values).all()) for values in numbers)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be said of it before anyone believes it."""
+        unsure = [
+            f"unsure whether the {side} hand is there ({sure:.2f})"
+            for side, sure, there in zip(SIDES, self.presence, self.present, strict=True)
+            if there and sure < UNSURE
+        ]
+        return [*filter(None, [self.photo.doubt]), *unsure]
 
 
 class Clock:
@@ -145,15 +182,11 @@ class Predictor:
       loaded: the model.
       batch_size: photos at a time; fewer are padded.
       clock: is told the seconds of "compiling" (or of loading JAX's cached program) and "network".
-
-    Attributes:
-      looked_at: photos so far.
     """
 
     def __init__(self, loaded: Loaded, batch_size: int = 8, clock: Clock | None = None):
         self.loaded = loaded
         self.batch_size = batch_size
-        self.looked_at = 0
         self._clock = clock or Clock()
         self._variables = jax.device_put(loaded.variables)
 
@@ -161,7 +194,7 @@ class Predictor:
     def _program(self):
         images = jax.ShapeDtypeStruct((self.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
         with self._clock("compiling"):
-            return estimate.lower(self.loaded.model, self._variables, images).compile()
+            return _answer.lower(self.loaded.model, self._variables, images).compile()
 
     def photos(self, photos: Iterable[Photo]) -> Iterator[Result]:
         """Results in order; holds one batch of photos at a time."""
@@ -171,12 +204,22 @@ class Predictor:
                 crops[place] = photo.crop()
             program = self._program
             with self._clock("network"):
-                stages = program(self._variables, crops)
+                stages, presence = program(self._variables, crops)
                 stages = jax.tree.map(lambda *values: np.stack(values, axis=1), *stages)
-            self.looked_at += len(batch)
+                presence = np.asarray(presence, np.float64)
             for place, photo in enumerate(batch):
                 answer = jax.tree.map(lambda value, i=place: value[i], stages)
-                yield Result(photo, answer, self.loaded)
+                sure = with_detector(presence[place], photo.confidence)
+                # In a photo there is a hand: someone drew the box, or a detector did.
+                present = sure >= min(PRESENT, sure.max())
+                yield Result(photo, answer, self.loaded, sure, present)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _answer(model, variables, images):
+    """All stages of crops (B, 256, 256, 3) uint8, and how sure it is of each hand (B, 2)."""
+    output = model.apply(variables, normalise_images(images), train=False)
+    return output.stages, seen(output.segmentation)
 
 
 def batched(items: Iterable, size: int) -> Iterator[list]:

@@ -11,9 +11,14 @@ import numpy as np
 
 from dir_jax.models.joints import decode
 from dir_jax.models.types import CAMERA_SCALE, CAMERA_TRANSLATION
-from dir_jax.prediction.boxes import NoHandError, detected, intersection_over_union
+from dir_jax.prediction.boxes import NoHandError, detected
 from dir_jax.prediction.inputs import Source
-from dir_jax.prediction.photos import Box, Photo, PhotoError, photo_from_image
+from dir_jax.prediction.photos import (
+    Box,
+    Photo,
+    intersection_over_union,
+    photo_from_image,
+)
 from dir_jax.prediction.predictor import Result
 
 if TYPE_CHECKING:
@@ -90,7 +95,7 @@ class Tracker:
         self._frame = -1
         self._look_at = self._thorough_at = 0
 
-    def __call__(self, source: Source, image: np.ndarray) -> Photo:
+    def __call__(self, source: Source, image: np.ndarray) -> list[Photo]:
         """Puts the crop in the next frame.
 
         Raises:
@@ -103,7 +108,7 @@ class Tracker:
         if self._photo is None:
             photo = photo_from_image(image, source.path, self._box)
             self._photo = photo._replace(box_from="tracked")
-        return self._photo
+        return [self._photo]
 
     def _look(self, source: Source, image: np.ndarray) -> Photo | None:
         """Asks the detector; None: it sees nothing, or nothing new."""
@@ -114,9 +119,12 @@ class Tracker:
         self._look_at = self._frame + (LOOK_FOR_LOST if tracked is None else LOOK_AGAIN)
         try:
             look = functools.partial(self._detector.hands, thorough=thorough)
-            photo = detected(look)(source, image)
+            photos = detected(look)(source, image)
         except NoHandError:
             return None
+        photo = photos[0]
+        if tracked:  # other people's hands are not followed
+            photo = max(photos, key=lambda one: intersection_over_union(one.box, tracked))
         if tracked and not _elsewhere(photo, tracked):
             return None
         self._look_at = self._frame + LOOK_AGAIN
@@ -132,9 +140,10 @@ class Tracker:
         """
         photo, box = self._photo, None
         if result is not None:
-            box = _box_of(result)
+            box = result.box
             if photo.box_from == "tracked" and self._frame % CONFIRM == 0:
-                sure = [self._detector.presence(photo.image, hand) for hand in result.joints_px[-1]]
+                there = result.joints_px[-1][result.present]
+                sure = [self._detector.presence(photo.image, hand) for hand in there]
                 box = box if max(sure) >= LEAST_PRESENCE else None
         if box is None or intersection_over_union(box, photo.box) < SAME_HANDS:
             self._box, self._look_at = None, 0  # nobody knows where they are: look at once
@@ -159,18 +168,6 @@ def _elsewhere(photo: Photo, tracked: Box) -> bool:
     return both * overlap / (1 + overlap) < 0.5 * photo.box[2] * photo.box[3]
 
 
-def _box_of(result: Result) -> Box | None:
-    """Around both hands as the network sees them, as crops of training are made; None: no box."""
-    points = result.vertices_px[-1].reshape(-1, 2)
-    low, high = points.min(0), points.max(0)
-    box = (*low.tolist(), *(high - low).tolist())
-    try:
-        photo_from_image(result.photo.image, "", box)
-    except PhotoError:
-        return None
-    return box
-
-
 class Smoother:
     """Filters both hands' parameters over the frames of a video and poses the hands anew.
 
@@ -182,6 +179,7 @@ class Smoother:
         self._strength = strength
         self._filter = OneEuro(strength)
         self._square: np.ndarray | None = None
+        self._present: np.ndarray | None = None
 
     def __call__(self, result: Result | None, seconds: float) -> Result | None:
         """The last stage of a result, filtered; None (no hands) starts afresh."""
@@ -189,13 +187,17 @@ class Smoother:
             return result
         jumped = result is None or (
             self._square is not None
-            and np.abs(result.photo.square - self._square).max() > self._square[2]
+            and (
+                np.abs(result.photo.square - self._square).max() > self._square[2]
+                or (result.present != self._present).any()
+            )
         )
         if jumped:
             self._filter.reset()
         self._square = None if result is None else result.photo.square
         if result is None:
             return None
+        self._present = result.present
         # Cameras are filtered on the photo: the crop they are relative to moves, too.
         centre, half_side = result.photo.square[:2], result.photo.square[2]
         unit = max(result.photo.image.shape) / half_side

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 # FFmpeg's and OpenCV's remarks on damaged files would stand beside our own one line.
@@ -21,11 +23,19 @@ import tqdm
 from dir_jax.pictures.drawing import PAPER, draw_view, view_extent
 from dir_jax.prediction.boxes import Finder, NoHandError
 from dir_jax.prediction.inputs import Source, result_path
-from dir_jax.prediction.outputs import NAMES, model_record, overlay, photo_record
+from dir_jax.prediction.outputs import (
+    NAMES,
+    about,
+    hand_numbers,
+    model_record,
+    overlay,
+    photo_record,
+)
 from dir_jax.prediction.photos import PhotoError
 from dir_jax.prediction.predictor import Clock, Predictor, Result, batched
+from dir_jax.prediction.presence import Steady
 from dir_jax.prediction.tracking import Smoother, Tracker
-from input_pipeline.files import whole_file, write_json
+from input_pipeline.files import whole_file, write_bytes, write_json
 from input_pipeline.image_files import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -35,7 +45,10 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 USUAL_RATE = 25.0
 CODECS = ("avc1", "vp09", "mp4v")
-"""H.264 plays everywhere, but OpenCV's wheels bring no encoder; then VP9, which browsers show."""
+"""What OpenCV is asked for without imageio-ffmpeg. H.264 plays everywhere, but OpenCV's wheels
+bring no encoder; then VP9, which browsers show."""
+PAGE_FRAMES, PAGE_SIDE = 150, 480
+"""Of a video's page: at most so many frames, 25 kB of hands and a picture of this side each."""
 MISSED = 0.1
 """Share of the frames that a file claims which may be missing; containers estimate the count."""
 
@@ -111,8 +124,17 @@ def _read_frames(path: str, capture: cv2.VideoCapture) -> Iterator[Frame]:
 
 
 @contextlib.contextmanager
-def open_writer(path: str | os.PathLike, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
+def open_writer(
+    path: str | os.PathLike, rate: float, comment: str = ""
+) -> Iterator[Callable[[np.ndarray], None]]:
     """Writes an MP4 that appears under its name when the block succeeds.
+
+    H.264 with the package imageio-ffmpeg, else the first of `CODECS` that OpenCV can write.
+
+    Args:
+      path: final name.
+      rate: frames a second.
+      comment: kept in an H.264 file.
 
     Yields:
       A function that appends (h, w, 3) uint8 RGB; all frames get the size of the first one, whose
@@ -121,35 +143,46 @@ def open_writer(path: str | os.PathLike, rate: float) -> Iterator[Callable[[np.n
     Raises:
       OSError: the file cannot be written.
     """
-    with whole_file(path) as temporary:
-        writer: cv2.VideoWriter | None = None
-        size = (0, 0)
+    with whole_file(path) as temporary, contextlib.ExitStack() as open_encoder:
+        write, size = None, (0, 0)
 
         def add(image: np.ndarray) -> None:
-            nonlocal writer, size
+            nonlocal write, size
             height, width = image.shape[:2]
             image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-            if writer is None:
+            if write is None:
                 size = image.shape[1::-1]
-                writer = _encoder(str(temporary), rate, size)
+                encoder = _h264 if find_spec("imageio_ffmpeg") else _by_opencv
+                write, close = encoder(str(temporary), rate, size, comment)
+                open_encoder.callback(close)
             if image.shape[1::-1] != size:
                 image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            writer.write(image[..., ::-1].copy())
+            write(image)
 
         yield add
-        if writer is not None:
-            writer.release()
-            if not os.path.getsize(temporary):
-                raise OSError(f"{path}: the video could not be written")
+        open_encoder.close()
+        if write and not os.path.getsize(temporary):
+            raise OSError(f"{path}: the video could not be written")
 
 
-def _encoder(path: str, rate: float, size: Sequence[int]) -> cv2.VideoWriter:
-    for codec in CODECS:
-        code = cv2.VideoWriter_fourcc(*codec)
-        writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, code, rate, size)
-        if writer.isOpened():
-            return writer
-    raise OSError(f"{path}: OpenCV here can write none of {', '.join(CODECS)} videos")
+def _h264(path: str, rate: float, size: Sequence[int], comment: str):
+    """Functions that append (h, w, 3) uint8 RGB to a video and end it."""
+    import imageio_ffmpeg
+
+    flags = ["-preset", "veryfast", "-movflags", "+faststart", "-metadata", f"comment={comment}"]
+    quiet = {"macro_block_size": 2, "ffmpeg_log_level": "error", "codec": "libx264"}
+    writer = imageio_ffmpeg.write_frames(path, size, fps=rate, output_params=flags, **quiet)
+    writer.send(None)
+    return (lambda image: writer.send(np.ascontiguousarray(image))), writer.close
+
+
+def _by_opencv(path: str, rate: float, size: Sequence[int], comment: str):
+    codes = (cv2.VideoWriter_fourcc(*codec) for codec in CODECS)
+    writers = (cv2.VideoWriter(path, cv2.CAP_FFMPEG, code, rate, size) for code in codes)
+    writer = next((writer for writer in writers if writer.isOpened()), None)
+    if writer is None:
+        raise OSError(f"{path}: OpenCV here can write none of {', '.join(CODECS)} videos")
+    return (lambda image: writer.write(image[..., ::-1].copy())), writer.release
 
 
 class Seen(NamedTuple):
@@ -179,16 +212,18 @@ def write_video(
     smooth: float = 0.0,
     clock: Clock | None = None,
 ) -> Written:
-    """Writes STEM.hands.mp4 (overlay, side and top view), .jsonl (a line a frame) and .json.
+    """Writes a video's results.
 
-    Frames without hands stay without; their line of the JSON says so.
+    STEM.hands.mp4 (overlay, side and top view), .jsonl (a line a frame), .json, .npz (parameters
+    over time) and, if asked for, .html. Frames without hands stay without; their line of the JSON
+    says so.
 
     Args:
       source: the video.
       folder: where to.
       predictor: of batch size 1 with a detector, as each result says where to look next.
       finder: where the hands are.
-      kinds: of `outputs.FORMATS`, which of overlay, side and top are wanted.
+      kinds: of `outputs.FORMATS`, which of overlay, side, top and html are wanted.
       detector: takes the finder's place: hands are tracked (see `Tracker`).
       smooth: strength of the filter on the hands' parameters; 0: none.
       clock: is told the seconds of each part.
@@ -202,34 +237,41 @@ def write_video(
     video = open_video(source.path)
     if detector is not None:
         finder = Tracker(detector, video.rate, smooth)
-    paths = [result_path(folder, source.stem, ending) for ending in ("mp4", "jsonl", "json")]
-    canvas = _Canvas([view for view in ("side", "top") if view in kinds], "overlay" in kinds)
-    with_hands = frames = 0
-    with open_writer(paths[0], video.rate) as add, whole_file(paths[1]) as partial:
+    endings = ("mp4", "jsonl", "json", "npz", *["html"] * ("html" in kinds))
+    paths = [result_path(folder, source.stem, ending) for ending in endings]
+    canvas, series, film = Canvas(kinds), _Series(), _Film()
+    licences = about(predictor.loaded)
+    with open_writer(paths[0], video.rate, licences) as add, whole_file(paths[1]) as partial:
         with partial.open("w", encoding="utf-8") as text, _bar(source, video) as bar:
-            for seen in _look(source, video, predictor, finder, smooth, clock):
+            for seen in look(source, video, predictor, finder, smooth, clock):
                 with clock("drawing and writing"):
-                    add(canvas.draw(seen))
-                    text.write(json.dumps(_line(seen), allow_nan=False) + "\n")
-                frames += 1
-                with_hands += seen.result is not None
+                    picture = canvas.draw(seen)
+                    add(picture)
+                    text.write(json.dumps(series.add(seen), allow_nan=False) + "\n")
+                    if "html" in kinds and seen.result is not None:
+                        film.add(seen, picture[:, : seen.frame.image.shape[1]])
                 bar.update()
-        if with_hands == 0:
-            raise NoHandError(f"{source.path}: {seen.why} in any of its {frames} frames")
-    about = {
+        if series.with_hands == 0:
+            raise NoHandError(f"No hands found in {source.path}: {seen.why} in all of its frames")
+    record = {
         "video": source.path,
-        "frames": frames,
-        "frames_with_hands": with_hands,
+        "frames": series.frames,
+        "frames_with_hands": series.with_hands,
         "frames_per_second": video.rate,
         "frames_file": paths[1].name,
+        "arrays_file": paths[3].name,
     }
-    write_json(paths[2], about | model_record(predictor.loaded) | NAMES)
-    if frames < (1 - MISSED) * video.claimed - 1:
+    record |= model_record(predictor.loaded) | NAMES
+    write_json(paths[2], record)
+    series.write(paths[3], licences)
+    if "html" in kinds:
+        write_bytes(paths[4], film.html(source, licences).encode())
+    if series.frames < (1 - MISSED) * video.claimed - 1:
         raise PhotoError(
-            f"{source.path}: only {frames} of {video.claimed} frames could be read; "
+            f"{source.path}: only {series.frames} of {video.claimed} frames could be read; "
             f"these are in {paths[0]}"
         )
-    return Written(paths, frames, with_hands)
+    return Written(paths, series.frames, series.with_hands)
 
 
 def _bar(source: Source, video: Video) -> tqdm.tqdm:
@@ -239,17 +281,17 @@ def _bar(source: Source, video: Video) -> tqdm.tqdm:
     return tqdm.tqdm(total=total, desc=name, unit="frame", delay=3, mininterval=often, leave=False)
 
 
-def _look(
+def look(
     source: Source, video: Video, predictor: Predictor, finder: Finder, smooth: float, clock: Clock
 ) -> Iterator[Seen]:
     """Every frame in order; the network runs on a batch at a time."""
-    smoother = Smoother(smooth)
+    steady, smoother = Steady(), Smoother(smooth)
     for batch in batched(clock.each("reading", video.frames), predictor.batch_size):
         placed, why = {}, {}
         for place, frame in enumerate(batch):
             try:
                 with clock("finding hands"):
-                    placed[place] = finder(source, frame.image)
+                    placed[place] = finder(source, frame.image)[0]
             except NoHandError:
                 why[place] = "no hands found"
         results = dict(zip(placed, predictor.photos(placed.values()), strict=True))
@@ -257,22 +299,29 @@ def _look(
             result = results.get(place)
             if result is not None and not result.finite:
                 result, why[place] = None, "the network's answer is not finite"
+            result = steady(result)
             if place in placed and isinstance(finder, Tracker) and not finder.saw(result):
                 result = None
+            if result is None:
                 why.setdefault(place, "no hands found")
             result = smoother(result, frame.number / video.rate)
             yield Seen(frame, result, why.get(place, ""))
 
 
-class _Canvas:
-    """Draws frames of one size: the photo, and small views in a column at its right."""
+class Canvas:
+    """Draws frames of one size: the photo, and small views in a column at its right.
 
-    def __init__(self, views: Sequence[str], over_photo: bool):
-        self._views = views
-        self._over_photo = over_photo
+    Args:
+      kinds: of `outputs.FORMATS`: overlay, side and top are drawn.
+    """
+
+    def __init__(self, kinds: Sequence[str]):
+        self._views = [view for view in ("side", "top") if view in kinds]
+        self._over_photo = "overlay" in kinds
         self._extent = 0.0
 
     def draw(self, seen: Seen) -> np.ndarray:
+        """(h, w, 3) uint8."""
         image, result = seen.frame.image, seen.result
         main = overlay(result) if result is not None and self._over_photo else image
         if not self._views:
@@ -290,8 +339,74 @@ class _Canvas:
         return np.concatenate([main, side], axis=1)
 
 
-def _line(seen: Seen) -> dict[str, Any]:
-    start = {"frame": seen.frame.number, "seconds": round(seen.frame.seconds, 4)}
-    if seen.result is None:
-        return start | {"hands": None, "why": seen.why}
-    return start | photo_record(seen.result)
+class _Series:
+    """Every frame's numbers, for lines of JSON and for arrays over time.
+
+    Attributes:
+      frames: so far.
+      with_hands: how many of them have any.
+    """
+
+    def __init__(self):
+        self.frames = self.with_hands = 0
+        self._seconds: list[float] = []
+        self._numbers: list[dict[str, np.ndarray] | None] = []
+
+    def add(self, seen: Seen) -> dict[str, Any]:
+        """Takes the next frame; returns its line of the JSON."""
+        result, numbers = seen.result, None
+        line = {"frame": seen.frame.number, "seconds": round(seen.frame.seconds, 4)}
+        if result is None:
+            line |= {"hands": None, "why": seen.why}
+        else:
+            numbers = hand_numbers(result)
+            line |= photo_record(result, numbers)
+            both = bool(result.present.all())
+            numbers["offset"] = result.offset_xyz[-1] if both else np.full(3, np.nan)
+            numbers |= {"presence": result.presence, "crop": result.photo.square}
+            self.with_hands += 1
+        self.frames += 1
+        self._seconds.append(line["seconds"])
+        self._numbers.append(numbers)
+        return line
+
+    def write(self, path: pathlib.Path, licences: str) -> None:
+        """Writes an NPZ: seconds (F,) and each number (F, ...), NaN where there is no hand."""
+        some = next(filter(None, self._numbers))
+        nothing = {name: np.full(np.shape(value), np.nan) for name, value in some.items()}
+        arrays = {
+            name: np.stack([(frame or nothing)[name] for frame in self._numbers]).astype(np.float32)
+            for name in some
+        }
+        data = io.BytesIO()
+        np.savez_compressed(data, seconds=np.array(self._seconds), about=licences, **arrays)
+        write_bytes(path, data.getvalue())
+
+
+class _Film:
+    """Frames with hands for the page: all of a short clip, every n-th of a longer one."""
+
+    def __init__(self):
+        self._stages: list[tuple[str, np.ndarray, np.ndarray]] = []
+        self._every, self._count = 1, 0
+
+    def add(self, seen: Seen, picture: np.ndarray) -> None:
+        """Takes a frame and its picture (h, w, 3)."""
+        if self._count % self._every == 0:
+            scale = PAGE_SIDE / max(*picture.shape[:2], PAGE_SIDE)
+            small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            label = f"{seen.frame.seconds:.2f} s"
+            self._stages.append((label, seen.result.vertices_xyz[-1].astype(np.float32), small))
+            self._faces = seen.result.faces
+        self._count += 1
+        if len(self._stages) > PAGE_FRAMES:
+            self._stages, self._every = self._stages[::2], 2 * self._every
+
+    def html(self, source: Source, licences: str) -> str:
+        """The page."""
+        from dir_jax.pictures.figures import StageView  # needs plotly
+        from dir_jax.prediction.page import video_html
+
+        stages = [StageView(*stage) for stage in self._stages]
+        title = os.path.basename(source.path)
+        return video_html(title, stages, self._faces, self._every, licences)

@@ -8,16 +8,14 @@ import pytest
 from dir_jax.prediction.boxes import (
     NoHandError,
     annotated,
-    box_around,
     detected,
     given,
-    intersection_over_union,
     parse_box,
     read_boxes,
     whole_photo,
 )
 from dir_jax.prediction.inputs import Source
-from dir_jax.prediction.photos import PhotoError
+from dir_jax.prediction.photos import PhotoError, box_around, intersection_over_union
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)
 
@@ -29,6 +27,7 @@ def source(path="a.jpg", argument=0):
 class Seen(NamedTuple):
     box: tuple
     presence: float = 0.9
+    right: float = 0.0
 
 
 def finds(path, *photos):
@@ -36,7 +35,7 @@ def finds(path, *photos):
     find, boxes = annotated(path), []
     for photo in photos:
         try:
-            boxes.append(find(source(photo), IMAGE).box)
+            boxes.append(find(source(photo), IMAGE)[0].box)
         except PhotoError:
             boxes.append(None)
     return boxes
@@ -67,11 +66,9 @@ def test_boxes_of_interhand_are_joined_by_image(tmp_path, images_first):
     "text",
     [
         '{"a/p.jpg": [1, 2, 3, 4], "p.jpg": [9, 9, 9, 9]}',
-        '[{"file_name": "a/p.jpg", "box": [1, 2, 3, 4]}, {"file": "p.jpg", "bbox": [9, 9, 9, 9]}]',
+        '\ufeff{"./a/p.jpg": ["1", "2", "3", "4"], "./p.jpg": [9, 9, 9, 9]}',
         '{"images": [{"file_name": "a/p.jpg", "box": [1, 2, 3, 4]}, '
         '{"file_name": "p.jpg", "box": [9, 9, 9, 9]}]}',
-        "a/p.jpg,1,2,3,4\np.jpg,9,9,9,9\n",
-        "\ufefffile,x,y,w,h\r\n\r\na/p.jpg, 1, 2, 3, 4\r\n./p.jpg,9,9,9,9\r\n",
     ],
 )
 def test_plain_boxes_in_every_form(tmp_path, text):
@@ -84,16 +81,15 @@ def test_plain_boxes_in_every_form(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no boxes in it"),
+        ("", "damaged"),
         ("{}", "no boxes in it"),
         ('{"a.jpg": [1, 2, 3]}', "is no box"),
         ('{"a.jpg": 5}', "is no box"),
         ('{"a.jpg": [1, 2', "damaged"),
         ('{"images": [{"id": 1, ', "damaged"),
-        ("[[1, 2, 3, 4]]", "without file_name"),
-        ("a.jpg,1,2,3\n", "line 1 has 4 cells"),
-        ("a.jpg,1,2,3,wide\n", "is no box"),
-        ("\x00\x01\x02", "cells"),
+        ("[[1, 2, 3, 4]]", "no names of photos"),
+        ('{"a.jpg": [1, 2, 3, "wide"]}', "is no box"),
+        ("a.jpg,1,2,3,4", "damaged"),
     ],
 )
 def test_bad_box_files_get_one_line(tmp_path, text, message):
@@ -124,20 +120,59 @@ def test_overlap_and_union():
 
 
 def test_finders_say_where_the_box_comes_from(tmp_path):
-    found = whole_photo(source(), IMAGE)
+    (found,) = whole_photo(source(), IMAGE)
     assert (found.box, found.box_from) == (None, "whole photo")
     one, two = (1, 2, 3, 4), (5, 6, 7, 8)
-    assert given([one])(source(argument=5), IMAGE)[3:5] == (one, "given")
-    assert given([one, two])(source(argument=1), IMAGE)[3:5] == (two, "given")
-    (tmp_path / "b.csv").write_text("a.jpg,1,2,3,4\n")
-    find = annotated(tmp_path / "b.csv")
-    assert find(source(), IMAGE)[3:5] == (one, "annotated")
-    with pytest.raises(PhotoError, match=r"b\.jpg: .*b\.csv has no box for it"):
+    assert given([one])(source(argument=5), IMAGE)[0][3:5] == (one, "given")
+    assert given([one, two])(source(argument=1), IMAGE)[0][3:5] == (two, "given")
+    (tmp_path / "b.json").write_text('{"a.jpg": [1, 2, 3, 4]}')
+    find = annotated(tmp_path / "b.json")
+    assert find(source(), IMAGE)[0][3:5] == (one, "annotated")
+    with pytest.raises(PhotoError, match=r"b\.jpg: .*b\.json has no box for it"):
         find(source("b.jpg"), IMAGE)
-    answers = iter([[Seen((0, 0, 10, 10)), Seen((20, 5, 10, 10))], []])
-    find = detected(lambda image: next(answers))
-    assert find(source(), IMAGE)[3:] == (
-        *((0, 0, 30, 15), "detected", ((0, 0, 10, 10), (20, 5, 10, 10)), (0.9, 0.9)),
-    )
-    with pytest.raises(NoHandError, match=r"a\.jpg: no hands found; give a box"):
-        find(source(), IMAGE)
+    with pytest.raises(NoHandError, match=r"No hands found in a\.jpg\. Give a box"):
+        detected(lambda image: [])(source(), IMAGE)
+
+
+LEFT, RIGHT = Seen((0, 0, 20, 20), 0.9, 0.1), Seen((30, 5, 20, 18), 0.8, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ([LEFT, RIGHT], [{LEFT, RIGHT}]),
+        ([RIGHT._replace(box=(45, 0, 20, 20)), LEFT], [{LEFT}, {1}]),  # far apart
+        ([RIGHT._replace(box=(30, 5, 8, 8)), LEFT], [{LEFT}, {1}]),  # another one's, further away
+        ([LEFT, RIGHT._replace(right=0.1)], [{LEFT}, {2}]),  # two left hands, apart
+        (
+            [LEFT, RIGHT, *(h._replace(box=(h.box[0] + 120, *h.box[1:])) for h in (LEFT, RIGHT))],
+            [{LEFT, RIGHT}, {3, 4}],
+        ),
+        # Someone's left hand beside a pair goes to nobody.
+        ([LEFT._replace(box=(65, 0, 20, 20), presence=0.99), RIGHT, LEFT], [{LEFT, RIGHT}, {1}]),
+    ],
+)
+def test_pairs_are_hands_of_one_person(seen, expected):
+    photos = detected(lambda image: seen)(source(), IMAGE)
+    for photo, hands in zip(photos, expected, strict=True):
+        hands = {seen[hand - 1] if isinstance(hand, int) else hand for hand in hands}
+        if {LEFT, RIGHT} == hands:
+            assert photo[3:5] == ((0, 0, 50, 23), "detected")
+        assert set(photo.hand_boxes) == {hand.box for hand in hands}
+        assert sorted(photo.confidence) == sorted(hand.presence for hand in hands)
+        assert photo.doubt == ""
+
+
+def test_two_right_hands_that_touch_are_joined_with_a_doubt():
+    hands = [RIGHT, RIGHT._replace(box=(45, 5, 20, 18))]
+    (photo,) = detected(lambda image: hands)(source(), IMAGE)
+    assert len(photo.hand_boxes) == 2 and "both look like right hands" in photo.doubt
+
+
+def test_another_hand_in_the_crop_is_a_doubt():
+    small = RIGHT._replace(box=(22, 5, 6, 6))  # of someone further away
+    photos = detected(lambda image: [LEFT, small])(source(), IMAGE)
+    assert [len(photo.hand_boxes) for photo in photos] == [1, 1]
+    assert "another hand is in the crop" not in photos[1].doubt
+    photos = detected(lambda image: [LEFT, small._replace(box=(8, 8, 6, 6))])(source(), IMAGE)
+    assert "another hand is in the crop" in photos[0].doubt

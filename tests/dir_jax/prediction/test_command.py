@@ -3,7 +3,6 @@ import errno
 import json
 import subprocess
 import sys
-import types
 
 import cv2
 import jax
@@ -17,6 +16,7 @@ from dir_jax.models.config import TINY
 from dir_jax.models.network import estimate_all
 from dir_jax.models.types import one_space
 from dir_jax.prediction import command, outputs
+from dir_jax.prediction.detection import SeenHand
 from dir_jax.prediction.photos import photo_from_image
 from dir_jax.prediction.predictor import Predictor
 from dir_jax.prediction.video import open_writer
@@ -45,6 +45,11 @@ def checkpoint(tmp_path_factory, hands):
             else rng.normal(0, 0.05, leaf.shape).astype(np.float32)
         ),
         shapes,
+    )
+    # Cells are surely the left hand's or the right one's: both are there.
+    head = variables["params"]["segmentation"]
+    head["conv2"] = jax.tree.map(
+        lambda leaf: 1000 * leaf if leaf.ndim > 1 else np.float32([-1e6, 0, 0]), head["conv2"]
     )
     folder = tmp_path_factory.mktemp("model") / "checkpoints"
     meta = {"config": {"model": dataclasses.asdict(model.config)}, "hands": hands.name}
@@ -196,17 +201,23 @@ def test_command_on_a_folder_with_a_detector(checkpoint, tmp_path, capsys, monke
         def hands(self, image, thorough=True):
             count = int(image.mean() > 30) + int(image.mean() > 80)
             boxes = [(20.0, 20, 60, 60), (70.0, 30, 50, 50)][:count]
-            return [types.SimpleNamespace(box=box, presence=0.875) for box in boxes]
+            return [SeenHand(box, np.zeros((21, 2)), 0.875, i) for i, box in enumerate(boxes)]
 
         def presence(self, image, points):
             return 0.9
 
-    monkeypatch.setattr("dir_jax.prediction.detection.HandDetector", Detector)
+    monkeypatch.setattr(command, "HandDetector", Detector)
     options = ["--checkpoint", checkpoint, "--batch_size", "2"]
     assert predict(folder, *options, output="../out") == 2
     captured = capsys.readouterr()
     assert captured.err.count("error: ") == 4 and captured.err.count("\n") == 4
-    for part in ("broken.jpg", "broken.mp4: not a video", "dark.png: no hands found", "3 of 6"):
+    for part in (
+        "broken.jpg",
+        "broken.mp4: not a video",
+        "No hands found in",
+        "dark.png. Give a",
+        "3 of 6",
+    ):
         assert part in captured.err
     assert "b/1.png: 2 hands found (confidence 0.88 and 0.88) -> " in captured.out
     assert "one.png: 1 hand found (confidence 0.88); two are drawn" in captured.out
@@ -224,12 +235,13 @@ def test_boxes_from_a_file_and_chosen_kinds(checkpoint, tmp_path, capsys):
     names = ("a.png", "b.png", "c.png", "d.png")
     for name in names:
         cv2.imwrite(str(tmp_path / name), image)
-    lines = "a.png,10,20,40,30\nc.png,500,20,40,30\nd.png,0,0,1e10,1e10\n"
-    (tmp_path / "boxes.csv").write_text(lines)
+    boxes = {"a": [10, 20, 40, 30], "c": [500, 20, 40, 30], "d": [0, 0, 1e10, 1e10]}
+    boxes = {f"{name}.png": box for name, box in boxes.items()}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     options = ["--checkpoint", checkpoint, "--write", "json"]
-    assert predict(tmp_path, *options, "--boxes", str(tmp_path / "boxes.csv"), image=names) == 2
+    assert predict(tmp_path, *options, "--boxes", str(tmp_path / "boxes.json"), image=names) == 2
     error = capsys.readouterr().err
-    assert "b.png: " in error and "boxes.csv has no box for it" in error
+    assert "b.png: " in error and "boxes.json has no box for it" in error
     assert "c.png: the box 500,20,40,30 lies outside the photo" in error
     assert "d.png: the box 0,0,1e+10,1e+10 is more than 20 times as large as the photo" in error
     assert files_below(tmp_path / "out") == {"a.hands.json"}

@@ -125,7 +125,7 @@ def test_a_region_is_cut_out_upright_and_its_points_return(angle, monkeypatch):
 
     monkeypatch.setattr(detection, "_landmark_network", lambda: network)
     marks = detection.find_landmarks(image, region)
-    assert marks.presence == pytest.approx(0.9) and marks.right == pytest.approx(0.8)
+    assert marks.presence == pytest.approx(0.9) and marks.right == pytest.approx(0.2)
     np.testing.assert_allclose(marks.points[0], region.matrix()[:, 2])  # the patch's corner
     patch = seen[0][..., 0]
     assert patch.shape == (224, 224) and patch.max() == 1

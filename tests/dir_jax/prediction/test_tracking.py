@@ -3,8 +3,10 @@ import types
 import numpy as np
 import pytest
 
-from dir_jax.prediction.boxes import NoHandError, intersection_over_union
+from dir_jax.prediction.boxes import NoHandError
+from dir_jax.prediction.detection import SeenHand
 from dir_jax.prediction.inputs import Source
+from dir_jax.prediction.photos import intersection_over_union
 from dir_jax.prediction.tracking import (
     CONFIRM,
     LOOK_AGAIN,
@@ -35,32 +37,31 @@ class Detector:
 
     def hands(self, image, thorough=True):
         self.asked.append("thorough" if thorough else "quick")
-        return [types.SimpleNamespace(box=box, presence=0.9) for box in self.boxes]
+        return [SeenHand(box, None, 0.9, i) for i, box in enumerate(self.boxes)]
 
     def presence(self, image, points):
         return self.sure
 
 
-def saw(tracker, known, photo, box):
+def saw(tracker, photo, box):
     """Tells a tracker that the network saw the hands in a box."""
-    x, y, width, height = box
-    corners = np.array([[x, y], [x + width, y + height]])
-    points = np.resize(corners, (1, 2, 778, 2))
-    result = types.SimpleNamespace(photo=photo, vertices_px=points, joints_px=points[:, :, :21])
+    result = types.SimpleNamespace(
+        photo=photo, box=box, joints_px=np.zeros((1, 2, 21, 2)), present=np.ones(2, bool)
+    )
     return tracker.saw(result)
 
 
-def test_the_last_frames_hands_give_the_next_crop(known):
+def test_the_last_frames_hands_give_the_next_crop():
     """The detector is asked at the beginning and after LOOK_AGAIN frames only."""
     detector = Detector(HERE)
     tracker = Tracker(detector, 25, 0.0)
     box, origins = HERE, []
     for number in range(LOOK_AGAIN + 2):
-        photo = tracker(SOURCE, IMAGE)
+        (photo,) = tracker(SOURCE, IMAGE)
         origins.append(photo.box_from)
         np.testing.assert_allclose(photo.box, box, atol=1e-6)
         box = (HERE[0] + 0.5 * number, HERE[1], *HERE[2:])
-        assert saw(tracker, known, photo, box)
+        assert saw(tracker, photo, box)
     assert origins == ["detected"] + ["tracked"] * (LOOK_AGAIN + 1)
     assert detector.asked == ["thorough", "quick"]
 
@@ -70,48 +71,49 @@ def test_the_last_frames_hands_give_the_next_crop(known):
     [
         ((THERE,), "detected"),
         (((60.0, 55.0, 30.0, 30.0),), "tracked"),  # one of the two
-        ((HERE, THERE), "detected"),  # another one has come
+        ((HERE, (115.0, 40.0, 60.0, 50.0)), "detected"),  # the other one has come
+        ((THERE, HERE), "tracked"),  # another person's
         ((), "tracked"),
     ],
 )
-def test_the_detector_corrects_a_track_that_went_astray(known, seen, origin):
+def test_the_detector_corrects_a_track_that_went_astray(seen, origin):
     detector = Detector(HERE)
     tracker = Tracker(detector, 25, 1.0)
-    photo = tracker(SOURCE, IMAGE)
+    (photo,) = tracker(SOURCE, IMAGE)
     detector.boxes = seen
-    saw(tracker, known, photo, HERE)
+    saw(tracker, photo, HERE)
     for _ in range(LOOK_AGAIN - 1):
-        photo = tracker(SOURCE, IMAGE)
+        (photo,) = tracker(SOURCE, IMAGE)
         assert intersection_over_union(photo.box, HERE) > 0.99
-        saw(tracker, known, photo, HERE)
-    assert tracker(SOURCE, IMAGE).box_from == origin
+        saw(tracker, photo, HERE)
+    assert tracker(SOURCE, IMAGE)[0].box_from == origin
     assert detector.asked == ["thorough", "quick"]
 
 
-def test_hands_that_leap_are_looked_for_at_once(known):
+def test_hands_that_leap_are_looked_for_at_once():
     detector = Detector(HERE)
     tracker = Tracker(detector, 25, 1.0)
-    assert saw(tracker, known, tracker(SOURCE, IMAGE), THERE)  # detected: there are hands
+    assert saw(tracker, *tracker(SOURCE, IMAGE), THERE)  # detected: there are hands
     detector.boxes = (THERE,)
-    assert tracker(SOURCE, IMAGE)[3:5] == (THERE, "detected")
+    assert tracker(SOURCE, IMAGE)[0][3:5] == (THERE, "detected")
     assert not tracker.saw(None)
     detector.boxes = ()
     with pytest.raises(NoHandError):
         tracker(SOURCE, IMAGE)
 
 
-def test_hands_that_nobody_confirms_are_gone(known):
+def test_hands_that_nobody_confirms_are_gone():
     detector = Detector(HERE)
     tracker = Tracker(detector, 25, 1.0)
-    saw(tracker, known, tracker(SOURCE, IMAGE), HERE)
+    saw(tracker, *tracker(SOURCE, IMAGE), HERE)
     detector.boxes, detector.sure = (), 0.01
-    believed = [saw(tracker, known, tracker(SOURCE, IMAGE), HERE) for _ in range(CONFIRM)]
+    believed = [saw(tracker, *tracker(SOURCE, IMAGE), HERE) for _ in range(CONFIRM)]
     assert believed == [True] * (CONFIRM - 1) + [False]
     with pytest.raises(NoHandError):
         tracker(SOURCE, IMAGE)
 
 
-def test_lost_hands_are_looked_for_now_and_then(known):
+def test_lost_hands_are_looked_for_now_and_then():
     detector = Detector()
     tracker = Tracker(detector, 25, 1.0)
     for _ in range(LOOK_AGAIN + 2):
@@ -123,7 +125,7 @@ def test_lost_hands_are_looked_for_now_and_then(known):
     detector.boxes = (HERE,)
     with pytest.raises(NoHandError):
         tracker(SOURCE, IMAGE)
-    assert tracker(SOURCE, IMAGE).box == HERE
+    assert tracker(SOURCE, IMAGE)[0].box == HERE
 
 
 def test_the_filter_stills_noise_and_follows_motion():

@@ -1,16 +1,18 @@
 import json
-import types
 
 import cv2
 import numpy as np
 import pytest
 
 import mano_jax
+from dir_jax.prediction import video
 from dir_jax.prediction.boxes import detected, given
+from dir_jax.prediction.detection import SeenHand
 from dir_jax.prediction.inputs import Source
 from dir_jax.prediction.outputs import FORMATS
 from dir_jax.prediction.photos import PhotoError
 from dir_jax.prediction.video import open_video, open_writer, write_video
+from tests.dir_jax.pictures.test_page import figures_of
 from tests.dir_jax.prediction.known_hands import OFFSET, KnownPredictor
 
 BOX = (30.0, 20.0, 80.0, 60.0)
@@ -26,9 +28,9 @@ def frame(number, height=60, width=80):
 
 
 def write(path, count, height=60, width=80, rate=12.5):
-    with open_writer(path, rate) as video:
+    with open_writer(path, rate) as add:
         for number in range(count):
-            video(frame(number, height, width))
+            add(frame(number, height, width))
     return path
 
 
@@ -55,14 +57,20 @@ def test_frames_come_back_in_order(tmp_path):
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["v.mp4"]
 
 
+def test_h264_with_its_package(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    path = write(tmp_path / "v.mp4", 4)
+    assert b"avc1" in path.read_bytes() and len(list(open_video(path).frames)) == 4
+
+
 def test_odd_sides_grow_by_a_pixel(tmp_path):
     video = open_video(write(tmp_path / "v.mp4", 2, 61, 79))
     assert next(video.frames).image.shape == (62, 80, 3)
 
 
 def test_no_video_remains_when_writing_fails(tmp_path):
-    with pytest.raises(RuntimeError), open_writer(tmp_path / "v.mp4", 25) as video:
-        video(frame(0))
+    with pytest.raises(RuntimeError), open_writer(tmp_path / "v.mp4", 25) as add:
+        add(frame(0))
         raise RuntimeError
     assert not list(tmp_path.iterdir())
 
@@ -104,15 +112,24 @@ def test_a_cut_video_gives_the_frames_it_has(tmp_path):
     assert 0 < len(list(open_video(cut_video(tmp_path / "v.avi")).frames)) < 15
 
 
+def test_a_page_of_a_long_video_shows_every_nth_frame(hands, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "PAGE_FRAMES", 3)
+    source = movie(tmp_path / "clip.mp4", range(20, 160, 20))
+    paths = write_video(source, tmp_path, KnownPredictor(hands), given([BOX]), kinds=VIEWS).paths
+    text = paths[4].read_text()
+    steps = figures_of(text)[0]["layout"]["sliders"][0]["steps"]
+    assert [step["label"] for step in steps] == ["0.00 s", "0.40 s"] and "of 4 with" in text
+
+
 @pytest.fixture(scope="module")
 def hands():
     return mano_jax.open_hands()
 
 
 def movie(path, greys):
-    with open_writer(path, 10) as video:
+    with open_writer(path, 10) as add:
         for grey in greys:
-            video(np.full((100, 140, 3), grey, np.uint8))
+            add(np.full((100, 140, 3), grey, np.uint8))
     return Source(str(path), path.stem, True, 0)
 
 
@@ -126,7 +143,9 @@ def test_frames_and_lines_stay_in_order(hands, tmp_path):
     predictor = KnownPredictor(hands, 3)
     written = write_video(source, tmp_path, predictor, given([BOX]), kinds=["overlay"])
     paths = written.paths
-    assert [p.name for p in paths] == ["clip.hands.mp4", "clip.hands.jsonl", "clip.hands.json"]
+    assert [p.name for p in paths] == [
+        f"clip.hands.{ending}" for ending in ("mp4", "jsonl", "json", "npz")
+    ]
     assert predictor.batches == [3, 3, 1] and (written.frames, written.with_hands) == (7, 7)
     frames = lines(paths[1])
     assert [frame["frame"] for frame in frames] == list(range(7))
@@ -160,7 +179,7 @@ def scripted(*script):
     answers = iter(script)
 
     def look(image):
-        return [types.SimpleNamespace(box=box, presence=0.9) for box in next(answers, [])]
+        return [SeenHand(box, None, 0.9, 1.0) for box in next(answers, [])]
 
     return detected(look)
 
@@ -170,6 +189,14 @@ def test_frames_without_hands_stay_without(hands, tmp_path):
     source = movie(tmp_path / "clip.mp4", [60, 100, 60, 255])
     finder = scripted([], [BOX], [], [BOX])
     written = write_video(source, tmp_path, KnownPredictor(hands), finder, kinds=VIEWS)
+    arrays = np.load(written.paths[3])
+    assert arrays["seconds"].shape == (4,) and arrays["joints_xyz"].shape == (4, 2, 21, 3)
+    for name in ("offset", "hand_pose", "presence", "crop"):
+        known = np.isfinite(arrays[name]).reshape(4, -1)
+        assert known[1].all() and not known[[0, 2, 3]].any()
+    assert "Hand model: open hand" in str(arrays["about"])
+    (figure,) = figures_of(written.paths[4].read_text())
+    assert [frame["name"] for frame in figure["frames"]] == ["0"]  # the one with hands
     frames = lines(written.paths[1])
     assert [frame.get("why") for frame in frames] == [
         *("no hands found", None, "no hands found", "the network's answer is not finite")
@@ -184,7 +211,7 @@ def test_frames_without_hands_stay_without(hands, tmp_path):
 @pytest.mark.parametrize(
     ("finder", "message"),
     [
-        (scripted(), "no hands found in any of its 3 frames"),
+        (scripted(), r"No hands found in .*clip\.mp4: no hands found in all of its frames"),
         (given([(500, 500, 9, 9)]), "outside the photo, which is 140 x 100"),
     ],
 )
