@@ -71,13 +71,11 @@ def detected(look: Callable[[np.ndarray], Sequence[SeenHand]]) -> Finder:
         for pair in pairs(hands):
             boxes = tuple(hand.box for hand in pair.hands)
             photo = photo_from_image(image, source.path, box_around(boxes))
-            sure = tuple(round(float(hand.presence), 3) for hand in pair.hands)
             others = [hand.box for hand in hands if hand.box not in boxes]
             doubt = pair.doubt
             if any(_inside(box, photo.square) for box in others):
                 doubt = doubt or "another hand is in the crop: are the two one person's?"
-            about = {"hand_boxes": boxes, "confidence": sure, "doubt": doubt}
-            photos.append(photo._replace(box_from="detected", **about))
+            photos.append(photo._replace(box_from="detected", seen=pair.hands, doubt=doubt))
         if not photos:
             raise NoHandError(
                 f"No hands found in {source.path}. Give a box around both: --box x,y,w,h"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import os
 import re
@@ -65,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"of {kinds} (default: all but html)",
     )
     add("--html", action="store_true", help="also a page for each, to turn the hands")
+    add(
+        "--landmarks",
+        action=argparse.BooleanOptionalAction,
+        help="move every hand onto the landmarks that MediaPipe's network is sure of (default: "
+        "with the shipped model)",
+    )
     add("--batch_size", type=int, default=8, help="photos at a time (default: 8)")
     add(
         "--smooth",
@@ -195,7 +202,9 @@ def _found(result: Result) -> str:
         f"{side} {sure:.2f}{'' if there else ' (not drawn)'}"
         for side, sure, there in zip(SIDES, result.presence, result.present, strict=True)
     )
-    return f"{where}: {', '.join(hands)}"
+    moved = [side for side, there in zip(SIDES, result.fitted, strict=True) if there]
+    landmarks = f"; on landmarks: {' and '.join(moved)}" if moved else ""
+    return f"{where}: {', '.join(hands)}{landmarks}"
 
 
 def predict(arguments: argparse.Namespace) -> int:
@@ -222,8 +231,9 @@ def predict(arguments: argparse.Namespace) -> int:
     with clock("loading"):
         loaded = load_named_model(arguments)
     print(about(loaded))
+    predictor = functools.partial(Predictor, loaded, clock=clock, landmarks=arguments.landmarks)
     if arguments.camera is not None:
-        watch(arguments.camera, Predictor(loaded, 1, clock), HandDetector(), arguments.smooth)
+        watch(arguments.camera, predictor(1), HandDetector(), arguments.smooth)
     os.makedirs(arguments.output, exist_ok=True)  # before the work rather than after it
     for line in useless:
         with run.item():
@@ -231,11 +241,11 @@ def predict(arguments: argparse.Namespace) -> int:
     photos = [source for source in sources if not source.video]
     videos = [source for source in sources if source.video]
     if photos:
-        run.photos(Predictor(loaded, min(arguments.batch_size, len(photos)), clock), photos)
+        run.photos(predictor(min(arguments.batch_size, len(photos))), photos)
     if videos:
-        predictor = Predictor(loaded, 1 if run.detector else arguments.batch_size, clock)
+        one_size = predictor(1 if run.detector else arguments.batch_size)
         for source in videos:
-            run.video(predictor, source)
+            run.video(one_size, source)
     print(_timing(run, time.perf_counter() - begin))
     if run.failed:
         print(f"error: {run.failed} of {run.total} inputs could not be used", file=sys.stderr)
@@ -247,7 +257,7 @@ def _timing(run: Run, total: float) -> str:
     seconds, looked_at = run.clock.seconds, run.photo_count + run.frames
     each = ", ".join(
         f"{name} {1000 * seconds[name] / max(looked_at, 1):.0f} ms"
-        for name in ("reading", "finding hands", "network", "drawing and writing")
+        for name in ("reading", "finding hands", "network", "landmarks", "drawing and writing")
     )
     photos, videos = run.photo_count, run.video_count
     done = [f"{photos} photo{'s' * (photos != 1)}"] if photos or not videos else []

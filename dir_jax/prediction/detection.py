@@ -227,11 +227,15 @@ class Landmarks(NamedTuple):
       points: (21, 2) pixels of the picture.
       presence: in 0..1, whether there is a hand.
       right: in 0..1, whether it is a right one.
+      depth: (21,) pixels, relative to the hand's middle.
+      pixels_per_metre: of the picture, at the hand, as far as its size is known.
     """
 
     points: np.ndarray
     presence: float
     right: float
+    depth: np.ndarray
+    pixels_per_metre: float
 
 
 @functools.cache
@@ -250,7 +254,14 @@ def find_landmarks(image: np.ndarray, region: Region) -> Landmarks:
     patch = cv2.warpAffine(image, centres, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
     seen = _landmark_network()(patch / np.float32(255))
     points = np.asarray(seen.points[0, :, :2], np.float64) @ matrix[:, :2].T + matrix[:, 2]
-    return Landmarks(points, float(seen.presence[0]), float(seen.handedness[0]))
+    # Its metres have an x and y of their own, not quite the points'; the hand's size is shared.
+    turn = matrix[:, :2] / np.sqrt(np.linalg.det(matrix[:, :2]))
+    flat = np.asarray(seen.world[0, :, :2], np.float64) @ turn.T
+    flat -= flat.mean(0)
+    scale = (flat * (points - points.mean(0))).sum() / max((flat**2).sum(), 1e-12)
+    depth = scale * np.asarray(seen.world[0, :, 2], np.float64)
+    presence, right = float(seen.presence[0]), float(seen.handedness[0])
+    return Landmarks(points, presence, right, depth, float(scale))
 
 
 class SeenHand(NamedTuple):
@@ -261,12 +272,16 @@ class SeenHand(NamedTuple):
       points: (21, 2) pixels; wrist, then thumb, index, middle, ring, pinky from base to tip.
       presence: in 0..1.
       right: in 0..1; often wrong for hands that touch.
+      depth: (21,) pixels, relative to the hand's middle, larger further away.
+      pixels_per_metre: of the photo, at the hand, as far as its size is known.
     """
 
     box: Box
     points: np.ndarray
     presence: float
     right: float
+    depth: np.ndarray | None = None
+    pixels_per_metre: float = 0.0
 
 
 class Pair(NamedTuple):
@@ -327,9 +342,10 @@ class HandDetector:
         self._palms = palms
         self._landmarks = landmarks
 
-    def presence(self, image: np.ndarray, points: np.ndarray) -> float:
-        """How sure it is that there is a hand where its points (21, 2) are said to be, 0..1."""
-        return self._landmarks(image, region_of_points(points)).presence
+    def sighting(self, image: np.ndarray, points: np.ndarray) -> SeenHand:
+        """What it sees where a hand's points (21, 2) are said to be; `presence` says how surely."""
+        marks = self._landmarks(image, region_of_points(points))
+        return _on_photo(marks, Window(0, 0, image.shape[1], image.shape[0]))
 
     def hands(self, image: np.ndarray, thorough: bool = True) -> list[SeenHand]:
         """The hands in (h, w, 3) uint8 RGB, the surest first; [] when none is seen.
@@ -378,7 +394,8 @@ def _on_photo(marks: Landmarks, window: Window) -> SeenHand:
     low, high = points.min(0), points.max(0)
     room = FLESH * (high - low).max()
     box = (*(low - room), *(high - low + 2 * room))
-    return SeenHand(tuple(float(v) for v in box), points, marks.presence, right)
+    box = tuple(float(v) for v in box)
+    return SeenHand(box, points, marks.presence, right, marks.depth, marks.pixels_per_metre)
 
 
 def _with(seen: list[SeenHand], hand: SeenHand) -> list[SeenHand]:

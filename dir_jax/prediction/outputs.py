@@ -52,6 +52,7 @@ UNITS = {
     "confidence": "of each of the hand_boxes, 0 to 1",
     "presence": "how sure it is that each hand is in the photo, 0 to 1; of one that is not taken "
     "to be there is nothing else, and no offset",
+    "on_landmarks": "whether a hand was moved onto the landmarks that were seen of it",
     "crop": "square of the photo the network saw: centre x, centre y, side, pixels",
 }
 
@@ -69,7 +70,7 @@ def overlay(result: Result, stage: int = -1, opacity: float = 0.9) -> np.ndarray
 def joints_and_boxes(result: Result, stage: int = -1) -> np.ndarray:
     """The photo (h, w, 3) uint8 with joints, bones, the box and what a detector saw."""
     picture = draw_joints(result.photo.image, result.joints_px[stage])
-    for box in result.photo.hand_boxes:
+    for box in (hand.box for hand in result.photo.seen):
         picture = draw_box(picture, box, HAND_BOX_COLOUR)
     if result.photo.box is not None:
         picture = draw_box(picture, result.photo.box)
@@ -174,9 +175,10 @@ def photo_record(result: Result, numbers: dict[str, np.ndarray]) -> dict[str, An
     record = {
         "box": None if photo.box is None else [float(value) for value in photo.box],
         "box_from": photo.box_from,
-        "hand_boxes": [[float(value) for value in box] for box in photo.hand_boxes],
-        "confidence": list(photo.confidence),
+        "hand_boxes": [[float(value) for value in hand.box] for hand in photo.seen],
+        "confidence": photo.confidence,
         "crop": {"centre": [x, y], "side": 2 * half_side},
+        "on_landmarks": dict(zip(SIDES, result.fitted.tolist(), strict=True)),
         "presence": dict(zip(SIDES, np.round(result.presence, 3).tolist(), strict=True)),
         "warnings": result.warnings,
         "offset": result.offset_xyz[-1].tolist() if result.present.all() else None,

@@ -30,19 +30,25 @@ def result_html(result: Result, truth_xyz: np.ndarray | None = None) -> str:
       truth_xyz: (2, 778, 3) the true hands, metres, origin at the true left wrist, if known.
     """
     stages = [
-        StageView(stage_name(number), mesh, _overlay(result, number))
+        StageView(_name(result, number), mesh, _overlay(result, number))
         for number, mesh in enumerate(result.vertices_xyz)
     ]
     figure = hands_figure(stages, result.faces, truth_xyz=truth_xyz)
     return page_html(
         pathlib.PurePath(result.photo.name).name,
-        f"Both hands from one photograph: the first estimate and {len(stages) - 1} refinements. "
+        "Both hands from one photograph: the first estimate and what was made of it. "
         "Drag to turn the hands; the slider goes from stage to stage.",
         chart(figure),
         section("The photo", _whole_photo(result.photo)),
         section("Right wrist relative to left, mm", _offsets(result)),
         note(f"{about(result.loaded)}; box: {result.photo.box_from}"),
     )
+
+
+def _name(result: Result, stage: int) -> str:
+    """What a person calls a stage."""
+    last = stage == len(result.params) - 1
+    return "on landmarks" if last and result.fitted.any() else stage_name(stage)
 
 
 def _overlay(result: Result, stage: int) -> np.ndarray:
@@ -70,7 +76,10 @@ def _offsets(result: Result) -> Html:
     if not result.present.all():
         return note("There is one hand.")
     rows = [
-        (stage_name(number), *(f"{value:.0f}" for value in (*offset, np.linalg.norm(offset))))
+        (
+            _name(result, number),
+            *(f"{value:.0f}" for value in (*offset, np.linalg.norm(offset))),
+        )
         for number, offset in enumerate(1000 * result.offset_xyz)
     ]
     return table(("", "x (+ right)", "y (+ down)", "z (+ away)", "distance"), rows)

@@ -6,7 +6,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +16,9 @@ from dir_jax.models.types import IMAGE_SIZE
 from input_pipeline.crop import crop_affine, crop_image, square_around_box
 from input_pipeline.image_files import MAX_PIXELS, read_file
 from input_pipeline.troubles import FrameTrouble
+
+if TYPE_CHECKING:
+    from dir_jax.prediction.detection import SeenHand
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels of the upright photo, x and y its upper left corner."""
@@ -62,8 +65,7 @@ class Photo(NamedTuple):
       square: (3,) centre x, centre y, half side of the crop, pixels.
       box: around both hands; None: the whole photo.
       box_from: "given", "annotated", "detected", "tracked" or "whole photo".
-      hand_boxes: of single hands, where a detector saw them.
-      confidence: of each of these, 0..1.
+      seen: single hands, where a detector saw them.
       doubt: why they may not be one person's; "": no reason.
     """
 
@@ -72,9 +74,13 @@ class Photo(NamedTuple):
     square: np.ndarray
     box: Box | None = None
     box_from: str = "given"
-    hand_boxes: tuple[Box, ...] = ()
-    confidence: tuple[float, ...] = ()
+    seen: tuple[SeenHand, ...] = ()
     doubt: str = ""
+
+    @property
+    def confidence(self) -> list[float]:
+        """A detector's in each of the hands it saw, 0..1."""
+        return [round(float(hand.presence), 3) for hand in self.seen]
 
     def crop(self) -> np.ndarray:
         """(256, 256, 3) uint8: the crop, black where the photo ends.

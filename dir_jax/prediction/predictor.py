@@ -21,9 +21,11 @@ from dir_jax.models.types import (
     offset_metres,
     one_space,
 )
+from dir_jax.prediction.detection import HandDetector
+from dir_jax.prediction.landmarks import on_landmarks
 from dir_jax.prediction.photos import Box, Photo, PhotoError, photo_from_image
 from dir_jax.prediction.presence import PRESENT, UNSURE, seen, with_detector
-from dir_jax.weights.loading import Loaded
+from dir_jax.weights.loading import DEFAULT, Loaded
 from mano_jax import HandPair
 from mano_jax.constants import SIDES
 
@@ -40,6 +42,7 @@ class Result:
       loaded: the model that answered.
       presence: (2,) how sure it is that each hand is in the photo, 0..1.
       present: (2,) bool, which of them are taken to be.
+      fitted: (2,) bool, which of them lie on landmarks in the last stage.
     """
 
     photo: Photo
@@ -47,6 +50,7 @@ class Result:
     loaded: Loaded
     presence: np.ndarray = dataclasses.field(default_factory=lambda: np.ones(2))
     present: np.ndarray = dataclasses.field(default_factory=lambda: np.ones(2, bool))
+    fitted: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2, bool))
 
     def _shown(self, points: np.ndarray) -> np.ndarray:
         return np.where(self.present[:, None, None], points, np.nan)
@@ -181,12 +185,22 @@ class Predictor:
     Args:
       loaded: the model.
       batch_size: photos at a time; fewer are padded.
+      landmarks: whether hands are moved onto the landmarks that are seen of them; None: where the
+        weights are the shipped ones.
       clock: is told the seconds of "compiling" (or of loading JAX's cached program) and "network".
     """
 
-    def __init__(self, loaded: Loaded, batch_size: int = 8, clock: Clock | None = None):
+    def __init__(
+        self,
+        loaded: Loaded,
+        batch_size: int = 8,
+        clock: Clock | None = None,
+        landmarks: bool | None = None,
+    ):
         self.loaded = loaded
         self.batch_size = batch_size
+        landmarks = loaded.source == DEFAULT if landmarks is None else landmarks
+        self._detector = HandDetector() if landmarks else None
         self._clock = clock or Clock()
         self._variables = jax.device_put(loaded.variables)
 
@@ -212,7 +226,11 @@ class Predictor:
                 sure = with_detector(presence[place], photo.confidence)
                 # In a photo there is a hand: someone drew the box, or a detector did.
                 present = sure >= min(PRESENT, sure.max())
-                yield Result(photo, answer, self.loaded, sure, present)
+                result = Result(photo, answer, self.loaded, sure, present)
+                if self._detector is not None:
+                    with self._clock("landmarks"):
+                        result = on_landmarks(result, self._detector)
+                yield result
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -42,7 +43,7 @@ def seen(segmentation: jax.Array) -> jax.Array:
     return jnp.stack([best[:, SEGMENTATION_CLASSES.index(side)] for side in SIDES], axis=-1)
 
 
-def with_detector(network: np.ndarray, confidence: tuple[float, ...]) -> np.ndarray:
+def with_detector(network: np.ndarray, confidence: Sequence[float]) -> np.ndarray:
     """What the network sees of each hand (2,), and a detector's confidence in those it saw.
 
     Two hands that a detector saw count as much as the network's word. One says nothing of the

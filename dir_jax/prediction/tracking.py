@@ -143,7 +143,7 @@ class Tracker:
             box = result.box
             if photo.box_from == "tracked" and self._frame % CONFIRM == 0:
                 there = result.joints_px[-1][result.present]
-                sure = [self._detector.presence(photo.image, hand) for hand in there]
+                sure = [self._detector.sighting(photo.image, hand).presence for hand in there]
                 box = box if max(sure) >= LEAST_PRESENCE else None
         if box is None or intersection_over_union(box, photo.box) < SAME_HANDS:
             self._box, self._look_at = None, 0  # nobody knows where they are: look at once
@@ -162,7 +162,7 @@ def _elsewhere(photo: Photo, tracked: Box) -> bool:
     It often sees only one of two hands that touch: a smaller box inside is no news.
     """
     overlap = intersection_over_union(photo.box, tracked)
-    if len(photo.hand_boxes) > 1:
+    if len(photo.seen) > 1:
         return overlap < 0.5
     both = photo.box[2] * photo.box[3] + tracked[2] * tracked[3]
     return both * overlap / (1 + overlap) < 0.5 * photo.box[2] * photo.box[3]

@@ -158,7 +158,7 @@ def test_pairs_are_hands_of_one_person(seen, expected):
         hands = {seen[hand - 1] if isinstance(hand, int) else hand for hand in hands}
         if {LEFT, RIGHT} == hands:
             assert photo[3:5] == ((0, 0, 50, 23), "detected")
-        assert set(photo.hand_boxes) == {hand.box for hand in hands}
+        assert set(photo.seen) == hands
         assert sorted(photo.confidence) == sorted(hand.presence for hand in hands)
         assert photo.doubt == ""
 
@@ -166,13 +166,13 @@ def test_pairs_are_hands_of_one_person(seen, expected):
 def test_two_right_hands_that_touch_are_joined_with_a_doubt():
     hands = [RIGHT, RIGHT._replace(box=(45, 5, 20, 18))]
     (photo,) = detected(lambda image: hands)(source(), IMAGE)
-    assert len(photo.hand_boxes) == 2 and "both look like right hands" in photo.doubt
+    assert len(photo.seen) == 2 and "both look like right hands" in photo.doubt
 
 
 def test_another_hand_in_the_crop_is_a_doubt():
     small = RIGHT._replace(box=(22, 5, 6, 6))  # of someone further away
     photos = detected(lambda image: [LEFT, small])(source(), IMAGE)
-    assert [len(photo.hand_boxes) for photo in photos] == [1, 1]
+    assert [len(photo.seen) for photo in photos] == [1, 1]
     assert "another hand is in the crop" not in photos[1].doubt
     photos = detected(lambda image: [LEFT, small._replace(box=(8, 8, 6, 6))])(source(), IMAGE)
     assert "another hand is in the crop" in photos[0].doubt

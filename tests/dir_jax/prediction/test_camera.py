@@ -16,7 +16,7 @@ def test_without_a_camera_there_is_one_plain_line(capsys, monkeypatch):
         return KnownPredictor(mano_jax.open_hands()).loaded
 
     monkeypatch.setattr(command, "load_named_model", load)
-    monkeypatch.setattr(command, "Predictor", lambda *_: None)
+    monkeypatch.setattr(command, "Predictor", lambda *_, **__: None)
     assert command.main(["--camera", "99"]) == 2
     assert capsys.readouterr().err.startswith("error: camera 99 cannot be opened; ")
 
@@ -45,8 +45,8 @@ class Detector:
     def hands(self, image, thorough=True):
         return [SeenHand((20.0, 10.0, 40.0, 40.0), None, 0.9, 1.0)] if image.mean() > 30 else []
 
-    def presence(self, image, points):
-        return 0.9
+    def sighting(self, image, points):
+        return SeenHand((0.0, 0.0, 1.0, 1.0), points, 0.9, 0.5)
 
 
 def test_a_camera_is_shown_frame_by_frame_until_it_ends(monkeypatch):

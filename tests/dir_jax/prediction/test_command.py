@@ -203,8 +203,8 @@ def test_command_on_a_folder_with_a_detector(checkpoint, tmp_path, capsys, monke
             boxes = [(20.0, 20, 60, 60), (70.0, 30, 50, 50)][:count]
             return [SeenHand(box, np.zeros((21, 2)), 0.875, i) for i, box in enumerate(boxes)]
 
-        def presence(self, image, points):
-            return 0.9
+        def sighting(self, image, points):
+            return SeenHand((0.0, 0.0, 1.0, 1.0), points, 0.9, 0.5)
 
     monkeypatch.setattr(command, "HandDetector", Detector)
     options = ["--checkpoint", checkpoint, "--batch_size", "2"]
@@ -219,14 +219,14 @@ def test_command_on_a_folder_with_a_detector(checkpoint, tmp_path, capsys, monke
         "3 of 6",
     ):
         assert part in captured.err
-    assert "b/1.png: 2 hands found (confidence 0.88 and 0.88) -> " in captured.out
-    assert "one.png: 1 hand found (confidence 0.88); two are drawn" in captured.out
+    assert "b/1.png: 2 hands found (confidence 0.88 and 0.88): left " in captured.out
+    assert "one.png: 1 hand found (confidence 0.88): left " in captured.out
     assert "\n2 photos and 1 video (3 frames) in" in captured.out
     out = tmp_path / "out"
     content = json.loads((out / "b" / "1.hands.json").read_text())
     assert content["box"] == [20, 20, 100, 60] and content["confidence"] == [0.875, 0.875]
     assert files_below(out) == {f"{s}.hands.{k}" for s in ("b/1", "one") for k in KINDS} | {
-        f"clip.hands.{kind}" for kind in ("mp4", "jsonl", "json")
+        f"clip.hands.{kind}" for kind in ("mp4", "jsonl", "json", "npz")
     }
 
 

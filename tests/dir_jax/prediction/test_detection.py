@@ -163,7 +163,7 @@ class Scene:
 
     def landmarks(self, view, region):
         nearest = min(self._found, key=lambda p: np.linalg.norm(p.mean(0) - region.centre))
-        return Landmarks(nearest, 0.95, 0.9)
+        return Landmarks(nearest, 0.95, 0.9, np.zeros(21), 1000.0)
 
 
 def scene_photo():

@@ -39,8 +39,8 @@ class Detector:
         self.asked.append("thorough" if thorough else "quick")
         return [SeenHand(box, None, 0.9, i) for i, box in enumerate(self.boxes)]
 
-    def presence(self, image, points):
-        return self.sure
+    def sighting(self, image, points):
+        return SeenHand((0.0, 0.0, 1.0, 1.0), points, self.sure, 0.5)
 
 
 def saw(tracker, photo, box):
