@@ -16,6 +16,7 @@ COMMANDS = {
     "train": ("dir_jax.training.command", "trains a network from a recipe"),
     "evaluate": ("dir_jax.evaluation.command", "measures a model, or anyone's predictions"),
     "predict": ("dir_jax.prediction.command", "both hands in photographs and videos"),
+    "demo": ("dir_jax.demo.__main__", "a page in the browser to try photographs on"),
     "convert": ("dir_jax.convert", "weights between PyTorch and Flax"),
     "compare": ("dir_jax.compare.__main__", "this code beside a checkout of the PyTorch code"),
     "benchmark": ("dir_jax.benchmark.__main__", "time and memory of every variant"),

@@ -25,6 +25,7 @@ TRACEBACK = "--traceback"
 EXTRAS = {
     "train": "tensorflow tensorflow_datasets array_record orbax optax tensorboardX",
     "pages": "plotly",
+    "demo": "gradio",
     "reference": "torch smplx einops",
 }
 """Optional parts of the installation (pyproject.toml), each with the modules it brings."""

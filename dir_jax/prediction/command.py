@@ -151,7 +151,7 @@ class Run:
                         output = self.arguments.output
                         paths = write_result(output, source.stem, result, self.kinds, number)
                     self.photo_count += number == 1
-                    self.say(f"{source.path}: {_found(result)} -> {paths[0]}")
+                    self.say(f"{source.path}: {found(result)} -> {paths[0]}")
                     for warning in result.warnings:
                         print(f"warning: {source.path}: {warning}")
 
@@ -181,8 +181,8 @@ class Run:
             )
             self.video_count += 1
             self.frames += written.frames
-            found = f"hands in {written.with_hands} of {written.frames} frames"
-            self.say(f"{source.path}: {found} -> {written.paths[0]}")
+            hands = f"hands in {written.with_hands} of {written.frames} frames"
+            self.say(f"{source.path}: {hands} -> {written.paths[0]}")
 
     def say(self, line: str) -> None:
         """One line for what is done."""
@@ -190,7 +190,7 @@ class Run:
         print(f"[{number}/{self.total}] {line}", flush=True)
 
 
-def _found(result: Result) -> str:
+def found(result: Result) -> str:
     """Where hands were looked for, and how sure it is of each."""
     photo = result.photo
     where = photo.box_from if photo.box is None else f"box {photo.box_from}"

@@ -1,0 +1,1 @@
+"""A page to try photographs on: `python -m dir_jax.demo`."""
