@@ -15,13 +15,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import queue
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,66 +94,36 @@ def plan(
     return jobs
 
 
-class Runner:
-    """Trains what is not yet trained, one run at a time on each device.
+def run(jobs: Sequence[Job], stop: StopRequest, trainer: Sequence[str] = TRAINER) -> None:
+    """Trains what is not finished, one after the other; a failure does not keep the others.
 
     Args:
-      devices: numbers of GPUs, or "cpu"; empty: one run at a time on whatever JAX finds.
+      jobs: the runs.
+      stop: its signals are passed on to the run, which saves.
       trainer: command to which a job's arguments are added.
     """
-
-    def __init__(self, devices: Sequence[str] = (), trainer: Sequence[str] = TRAINER):
-        self._trainer = trainer
-        self._devices: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-        for device in devices or [""]:
-            self._devices.put(device_environment(device))
-        self._count = max(1, len(devices))
-        self._children: list[subprocess.Popen] = []
-        self._stopping = False
-
-    def run(self, jobs: Sequence[Job]) -> None:
-        """Runs every job that is not finished; one that fails does not keep the others."""
-        with ThreadPoolExecutor(self._count) as pool:
-            list(pool.map(self._run, [job for job in jobs if job.errors() is None]))
-
-    def stop(self) -> None:
-        """Asks all runs to save and exit, and waits for them."""
-        self._stopping = True
-        for child in self._children:
-            child.terminate()
-        for child in self._children:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(PATIENCE_S)
-
-    def _run(self, job: Job) -> None:
-        if self._stopping:
+    for job in (job for job in jobs if job.errors() is None):
+        if stop.asked:
             return
         job.workdir.mkdir(parents=True, exist_ok=True)
-        log, device = job.workdir / "train.log", self._devices.get()
+        log = job.workdir / "train.log"
         print(f"{job.row} seed {job.seed}: starts; its output is in {log}", flush=True)
         with open(log, "ab") as file:  # a session of its own: Ctrl-C reaches it by `stop` alone
             child = subprocess.Popen(
-                [*self._trainer, *job.arguments], stdin=subprocess.DEVNULL, stdout=file,
-                stderr=subprocess.STDOUT, env={**os.environ, **device}, start_new_session=True,
+                [*trainer, *job.arguments], stdin=subprocess.DEVNULL, stdout=file,
+                stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-            self._children.append(child)
+            stop.on_exit(lambda child=child: end(child))
             code = child.wait()
-        self._devices.put(device)
         last = log.read_text(errors="replace").strip().replace("\r", "\n").split("\n")[-1]
         print(f"{job.row} seed {job.seed}: ended with status {code}: {last}", flush=True)
 
 
-def device_environment(device: str) -> dict[str, str]:
-    """Variables that show a process one device only; none for "".
-
-    Raises:
-      ValueError: neither "cpu" nor a GPU's number.
-    """
-    if device in ("", "cpu"):
-        return {"JAX_PLATFORMS": "cpu"} if device else {}
-    if not device.isdecimal():
-        raise ValueError(f"--devices {device}: wanted numbers of GPUs (0 1 2), or cpu")
-    return {"CUDA_VISIBLE_DEVICES": device, "ROCR_VISIBLE_DEVICES": device}
+def end(child: subprocess.Popen) -> None:
+    """Asks a run to save and exit, and waits for it."""
+    child.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(PATIENCE_S)
 
 
 def tables(rows: Sequence[str], jobs: Sequence[Job]) -> tuple[str, dict]:
@@ -168,7 +135,7 @@ def tables(rows: Sequence[str], jobs: Sequence[Job]) -> tuple[str, dict]:
     text, content = [], {}
     for title in dict.fromkeys(ROWS[row].table for row in rows):
         header = [title, "seeds", *(f"{name} | published" for name in METRICS.values())]
-        lines = [f"| {' | '.join(header)} |", f"|---|{'---:|' * (1 + 2 * len(METRICS))}"]
+        text += ["", f"| {' | '.join(header)} |", f"|---|{'---:|' * (1 + 2 * len(METRICS))}"]
         for row in (row for row in rows if ROWS[row].table == title):
             done = {job.seed: job.errors() for job in jobs if job.row == stand_in(row)}
             done = {seed: errors for seed, errors in done.items() if errors}
@@ -179,13 +146,11 @@ def tables(rows: Sequence[str], jobs: Sequence[Job]) -> tuple[str, dict]:
                 spread = statistics.stdev(values) if len(values) > 1 else None
                 published = getattr(ROWS[row], name)
                 content[row][name] = {"mean": mean, "deviation": spread, "published": published}
-                cell = "-" if mean is None else f"{mean:.2f}"
-                cells += [cell if spread is None else f"{cell} ± {spread:.2f}"]
-                cells += ["-" if published is None else f"{published:.2f}"]
-            lines.append(f"| {' | '.join(cells)} |")
-        text.append("\n".join(lines))
+                shown = ["-" if x is None else f"{x:.2f}" for x in (mean, spread, published)]
+                cells += [shown[0] if spread is None else " ± ".join(shown[:2]), shown[2]]
+            text.append(f"| {' | '.join(cells)} |")
     source = "wrist_scaled, split test; published: Ren et al., ICCV 2023, InterHand2.6M test."
-    return "\n\n".join([*text, source]) + "\n", content
+    return "\n".join([*text[1:], "", source, ""]), content
 
 
 @command
@@ -201,21 +166,16 @@ def main(arguments: list[str]) -> int:
     add("--rows", nargs="+", default=list(ROWS), metavar="ROW", help=f"of {', '.join(ROWS)}")
     add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="one run of each row each")
     add("--small", action="store_true", help="at the quick start's size, on synthesised hands")
-    add(
-        "--devices", nargs="+", default=[], metavar="D", help="one run at a time on each: GPU | cpu"
-    )
     add("--no_training", action="store_true", help="only the tables of what is finished")
     options = parser.parse_args(rest)
     prepare_process()
     workdir = options.workdir.expanduser().absolute()
     jobs = plan(options.rows, options.seeds, workdir, overrides, options.small)
     if not options.no_training:
-        runner = Runner(options.devices)
         workdir.mkdir(parents=True, exist_ok=True)
         with StopRequest() as stop:
-            stop.on_exit(runner.stop)
             find_data(read_recipe(jobs[0].arguments[:-4]), workdir, stop)  # for all
-            runner.run(jobs)
+            run(jobs, stop)
     text, content = tables(options.rows, jobs)
     write_json(workdir / "ablations.json", {"set for all": overrides, "rows": content})
     write_bytes(workdir / "ablations.md", text.encode())

@@ -31,6 +31,7 @@ from dir_jax.models.mediapipe import (
     PALM_FILE,
     PALM_LEVELS,
 )
+from input_pipeline.commands import command
 
 PACKAGE = "@mediapipe/hands@0.4.1675469240"
 SOURCES = {
@@ -52,10 +53,12 @@ def read_model(package: pathlib.Path, name: str) -> bytes:
     """The TensorFlow Lite file that becomes `name`.
 
     Raises:
-      ValueError: other bytes than the known ones.
+      ValueError: no such file, or other bytes than the known ones.
     """
     member, part, sha256 = SOURCES[name]
     with tarfile.open(package) as archive:
+        if member not in archive.getnames():
+            raise ValueError(f"{package}: {member} is missing; wanted {PACKAGE}")
         data = archive.extractfile(member).read()[part]
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(f"{package}: {member} is not that of {PACKAGE} (its SHA-256 differs)")
@@ -157,7 +160,8 @@ def converted(data: bytes, names: Iterator[tuple[str, str]]) -> dict[str, np.nda
     return {name: np.ascontiguousarray(array) for name, array in result.items()}
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str]) -> int:
     """The command; returns the exit status."""
     from safetensors.numpy import save_file
 
@@ -167,11 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for name, names in ((LANDMARK_FILE, landmark_names()), (PALM_FILE, palm_names())):
         member, _, sha256 = SOURCES[name]
-        try:
-            weights = converted(read_model(options.package, name), names)
-        except (ValueError, OSError, KeyError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+        weights = converted(read_model(options.package, name), names)
         metadata = {
             "source": f"{PACKAGE}, {member}",
             "source_sha256": sha256,

@@ -19,6 +19,7 @@ import numpy as np
 
 from dir_jax.prediction.detection import HandDetector
 from dir_jax.prediction.photos import Box, box_around, intersection_over_union, read_image
+from input_pipeline.commands import command
 from input_pipeline.json_files import iterate_arrays
 
 GOOD = 0.5
@@ -96,7 +97,8 @@ def summary(scores: Sequence[Score]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str]) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--source", required=True, help="folder in InterHand2.6M's layout")
@@ -111,8 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
         last = scores[-1]
         print(f"{last.overlap:.2f} {last.hands} {last.kind:11} {path}", flush=True)
     if not scores:
-        print(f"error: {options.source}: no annotated photos of {options.split}", file=sys.stderr)
-        return 2
+        raise ValueError(f"{options.source}: no annotated photos of {options.split}")
     print(summary(scores))
     return 0
 

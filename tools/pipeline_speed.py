@@ -20,15 +20,12 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from input_pipeline.commands import command
 from input_pipeline.files import write_json
 
 WARM_UP_BATCHES = 5
 _STAGE_REPEATS = 40
 _REFERENCE_EXAMPLES = 64
-
-
-class BenchmarkError(ValueError):
-    """Something to measure with is missing."""
 
 
 def time_pipeline(data_dir: str, config: str, batch_size: int, batches: int) -> dict[str, float]:
@@ -119,14 +116,14 @@ def time_reference(
       examples_per_second, cpu_ms_per_example.
 
     Raises:
-      BenchmarkError: the checkout is not one, torch is missing, or its loader failed.
+      ValueError: the checkout is not one, torch is missing, or its loader failed.
     """
     import mano_jax
     from input_pipeline import dataset
     from tools import reference_loader
 
     if not (checkout / "dataset" / "interhand.py").is_file():
-        raise BenchmarkError(
+        raise ValueError(
             f"{checkout} is not a checkout of the PyTorch code: dataset/interhand.py is missing"
         )
     source = dataset.open_split(data_dir, "train", config)
@@ -141,7 +138,7 @@ def time_reference(
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise BenchmarkError(f"the PyTorch code's loader could not be run: {last}")
+        raise ValueError(f"the PyTorch code's loader could not be run: {last}")
     return json.loads(result.stdout.splitlines()[-1])
 
 
@@ -202,16 +199,13 @@ def _run(options: argparse.Namespace) -> dict:
     return result
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str]) -> int:
     """The command; returns its exit status."""
     options = _options(arguments)
-    try:
-        result = _run(options)
-        if options.json:
-            write_json(options.json, result)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    result = _run(options)
+    if options.json:
+        write_json(options.json, result)
     _report(result)
     return 0
 

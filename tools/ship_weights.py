@@ -17,6 +17,7 @@ import numpy as np
 
 from dir_jax.models.types import IMAGE_SIZE
 from dir_jax.weights.loading import load_model, load_weights, save_weights
+from input_pipeline.commands import command
 
 WORTH_MM = 0.1
 """Half the size is worth this much."""
@@ -31,25 +32,22 @@ def moved_mm(model, variables, others, pictures: int = 4) -> float:
     return 1000 * float(np.linalg.norm(first - second, axis=-1).mean())
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: list[str]) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--workdir", required=True, help="run, checkpoint or weights file")
     parser.add_argument("--output", type=pathlib.Path, required=True, help="NAME.safetensors")
     options = parser.parse_args(arguments)
-    try:
-        loaded = load_model(options.workdir)
-        config = loaded.meta["config"]["model"]
-        about = {"hands": loaded.hands.name, "licence": "Apache-2.0"}
-        for dtype in (np.float16, np.float32):
-            save_weights(options.output, loaded.variables, config, dtype, **about)
-            written, _ = load_weights(options.output)
-            moved = moved_mm(loaded.model, loaded.variables, written)
-            if moved <= WORTH_MM:
-                break
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    loaded = load_model(options.workdir)
+    config = loaded.meta["config"]["model"]
+    about = {"hands": loaded.hands.name, "licence": "Apache-2.0"}
+    for dtype in (np.float16, np.float32):
+        save_weights(options.output, loaded.variables, config, dtype, **about)
+        written, _ = load_weights(options.output)
+        moved = moved_mm(loaded.model, loaded.variables, written)
+        if moved <= WORTH_MM:
+            break
     size = options.output.stat().st_size
     print(f"{options.output}: {np.dtype(dtype)}, {size:,} bytes, joints {moved:.3f} mm off")
     return 0

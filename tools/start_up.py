@@ -18,6 +18,8 @@ import tempfile
 import time
 from typing import Any
 
+from input_pipeline.commands import command
+
 PHASES = ("import", "initial weights", "trace", "compile", "first step", "second step")
 """In order; `process` is all of them and Python's own start."""
 
@@ -90,7 +92,8 @@ def _phases(request: dict[str, Any]) -> dict[str, float]:
     return dict(zip(PHASES, spans, strict=True))
 
 
-def main(argv: list[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.start_up", description=__doc__)
     parser.add_argument("--model", default="released")
@@ -101,11 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.request:
         print(json.dumps(_phases(json.loads(options.request.read_text()))))
         return 0
-    try:
-        found = measure(options.model, options.set, options.batch)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    found = measure(options.model, options.set, options.batch)
     print(f"{'start-up, seconds':<18}" + "".join(f"{kind:>8}" for kind in found))
     for name in [*PHASES, "process"]:
         print(f"{name:<18}" + "".join(f"{found[kind][name]:8.1f}" for kind in found))

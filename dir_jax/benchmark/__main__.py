@@ -16,18 +16,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 import time
-from typing import Any
 
 import jax
 
 from dir_jax.benchmark import competitors, hands, programs
 from dir_jax.benchmark.measure import (
-    ceilings,
-    first_line,
+    Figures,
     fresh_cache,
+    matrix_gflop_s,
     once,
     peak_bytes,
     progress,
@@ -89,7 +89,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def measure(
     arguments: argparse.Namespace, model: DIR, mode: str, batch: int, cache: str
-) -> dict[str, Any]:
+) -> Figures:
     """All figures of one mode and batch size.
 
     Returns:
@@ -97,48 +97,30 @@ def measure(
       convolutions of inference (`dir_jax.benchmark.summary`).
     """
     ours, results, runs = _our_programs(arguments, model, mode, batch)
-    theirs: dict[str, dict[str, Any]] = {}
+    theirs: dict[str, Figures] = {}
     if arguments.reference:
         compiled = not arguments.no_torch_compile
-        forms = competitors.prepare(arguments.reference, model, mode, batch, compiled)
-        for name, run in forms:
-            progress(f"{mode}, batch {batch}: PyTorch {name}, first run")
-            theirs[name] = {"peak_bytes": None}
-            try:
-                if isinstance(run, Exception):
-                    raise run
-                theirs[name]["first_s"], result = once(run)
-            except Exception as error:
-                theirs[name] = {"failed": first_line(error)}
-                continue
-            runs[name] = run
+        theirs = competitors.prepare(arguments.reference, model, mode, batch, compiled)
+    times = time_in_turn(runs | theirs, arguments.repeats, may_fail=theirs.__contains__)
+    for name, found in times.items():
+        result = found.pop("result", None)
+        if name in ours:
+            ours[name] |= {key: value for key, value in found.items() if key != "first_s"}
+        elif "failed" not in found:
+            found["ours_over_theirs"] = times["default"]["seconds"] / found["seconds"]
             if mode == "forward":
-                theirs[name]["difference"] = programs.difference(results["default"], result)
-    times = time_in_turn(runs, arguments.repeats, may_fail=lambda name: name in theirs)
-    for name, timing in times.items():
-        if isinstance(timing, str):
-            theirs[name] = {"failed": timing}
-            continue
-        (ours if name in ours else theirs)[name] |= dataclasses.asdict(timing)
-        if name in theirs:
-            theirs[name]["ours_over_theirs"] = times["default"].seconds / timing.seconds
+                found["difference"] = programs.difference(results["default"], result)
+    theirs = {name: times[name] for name in theirs}
     runs.clear()
-    request = {
-        "config": dataclasses.asdict(model.config),
-        "variant": "default",
-        "mode": mode,
-        "batch": batch,
-        "mano": arguments.mano,
-        "cache": cache,
-        "reference": None,
-    }
+    config = dataclasses.asdict(model.config)
+    request = {"config": config, "mode": mode, "batch": batch, "mano": arguments.mano}
     progress(f"{mode}, batch {batch}: peak memory")
-    ours["default"]["peak_bytes"] = peak_bytes(request)
+    ours["default"]["peak_bytes"] = peak_bytes(cache, request)
     for name, found in theirs.items():
         way, memory_format = name.split(" ")
-        if way == "eager" and "failed" not in found:
-            form = {"reference": arguments.reference, "memory_format": memory_format}
-            found["peak_bytes"] = peak_bytes(request | form)
+        form = {"reference": arguments.reference, "memory_format": memory_format}
+        measured = way == "eager" and "failed" not in found
+        found["peak_bytes"] = peak_bytes(cache, request | form) if measured else None
     progress("")
     gflop = sum(operations(model).values()) / GIGA
     return {"variants": ours, "reference": theirs, "gflop_per_image": gflop}
@@ -154,9 +136,7 @@ def _our_programs(arguments: argparse.Namespace, model: DIR, mode: str, batch: i
         weights = programs.pseudo_variables(network)
         jax.clear_caches()
         seconds, program = once(
-            lambda network=network, weights=weights, variant=variant: programs.build(
-                network, weights, variant, mode, batch
-            )
+            functools.partial(programs.build, network, weights, variant, mode, batch)
         )
         results[name], runs[name] = program.result, program.run
         known = {"purpose": variant.purpose, "compile_s": seconds, "peak_bytes": None}
@@ -173,7 +153,7 @@ def _our_programs(arguments: argparse.Namespace, model: DIR, mode: str, batch: i
     return ours, results, runs
 
 
-def contract(found: dict[str, Any]) -> dict[str, Any]:
+def contract(found: Figures) -> Figures:
     """The short form of one mode's results: ours, and PyTorch in its better memory format."""
     default = found["variants"]["default"]
     result = {
@@ -234,7 +214,7 @@ _HANDS = {
 """Heading of a column to the key of its figure and how it is written."""
 
 
-def table(title: str, rows: dict[str, dict[str, Any]], columns: dict[str, tuple]) -> str:
+def table(title: str, rows: dict[str, Figures], columns: dict[str, tuple]) -> str:
     """A line for each row, and those that failed below with the reason."""
     lines = [["", *columns]]
     for name, found in rows.items():
@@ -244,28 +224,13 @@ def table(title: str, rows: dict[str, dict[str, Any]], columns: dict[str, tuple]
     return "\n".join([title, text_table(lines), *failed])
 
 
-def hands_table(rows: list[dict[str, Any]]) -> str:
+def hands_table(rows: list[Figures]) -> str:
     """Hand layers: milliseconds and times ours, by batch and mode."""
     named = {f"{row['layer']}, {row['mode']}, batch {row['batch']}": row for row in rows}
     return table("hand model, right hand, float32", named, _HANDS)
 
 
-def roofline(gflop: float, default: dict[str, Any], limits: dict[str, float]) -> str:
-    """How near a run comes to what the machine reaches at best."""
-    seconds, most = default["seconds"], limits["matrix_gflop_s"]
-    text = (
-        f"roofline: {gflop:.1f} GFLOP in {seconds:.3f} s = {gflop / seconds:.0f} GFLOP/s, "
-        f"{gflop / seconds / most:.0%} of the {most:.0f} GFLOP/s of a large matrix product"
-    )
-    if default["xla_bytes"]:
-        text += (
-            f"; at most {default['xla_bytes'] / GIGA / seconds:.1f} GB/s of memory traffic by "
-            f"XLA's count, where a large copy reaches {limits['memory_gb_s']:.1f}"
-        )
-    return text
-
-
-def _print(mode: str, batch: int, found: dict[str, Any], limits: dict[str, float]) -> None:
+def _print(mode: str, batch: int, found: Figures, most: float) -> None:
     print(table(f"{mode}, batch {batch}", found["variants"], _VARIANTS))
     if found["reference"]:
         print(table(f"{mode}, the PyTorch code", found["reference"], _REFERENCE))
@@ -273,7 +238,9 @@ def _print(mode: str, batch: int, found: dict[str, Any], limits: dict[str, float
     if mode == "train_step":
         gflop = (default["xla_flops"] or 0) / GIGA
     if gflop:
-        print(roofline(gflop, default, limits))
+        rate = gflop / default["seconds"]
+        share = f"{rate / most:.0%} of the {most:.0f} GFLOP/s of a large matrix product"
+        print(f"roofline: {gflop:.1f} GFLOP = {rate:.0f} GFLOP/s, {share}")
     print()
 
 
@@ -287,7 +254,7 @@ def stamp() -> dict[str, str]:
     }
 
 
-def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
+def benchmark(arguments: argparse.Namespace) -> Figures:
     """Measures, prints and writes; returns all figures.
 
     Raises:
@@ -296,18 +263,18 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     pair = load_hands(arguments.mano)
     print(f"hands: {pair.name}")
     model = network(arguments.model, arguments.set, pair)
-    result: dict[str, Any] = stamp() | {"variants": {}, "batches": {}}
+    result: Figures = stamp() | {"variants": {}, "batches": {}}
 
     def save() -> None:
         if arguments.json:
             write_json(arguments.json, result)
 
     with fresh_cache() as cache:
-        result["ceilings"] = ceilings()
+        result["matrix_gflop_s"] = matrix_gflop_s()
         for batch in arguments.batch:
             for mode in (m for m in programs.MODES if m in arguments.modes):
                 found = measure(arguments, model, mode, batch, cache)
-                _print(mode, batch, found, result["ceilings"])
+                _print(mode, batch, found, result["matrix_gflop_s"])
                 short = contract(found)
                 result["batches"].setdefault(str(batch), {})[mode] = short | found
                 if batch == arguments.batch[0]:

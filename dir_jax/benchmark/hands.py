@@ -13,14 +13,14 @@ import itertools
 import pathlib
 import tempfile
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import mano_jax
-from dir_jax.benchmark.measure import first_line, time_in_turn
+from dir_jax.benchmark.competitors import device, synchronized
+from dir_jax.benchmark.measure import Figures, attempt, time_in_turn
 from dir_jax.compare import checkout
 from mano_jax import HandPair
 from mano_jax.constants import PARENTS
@@ -43,19 +43,17 @@ def inputs(batch: int) -> Inputs:
 
 def _jax_run(vertices: Callable, values: Inputs, mode: str) -> Run:
     values = jax.device_put(values)
-    if mode == "forward":
-        function = jax.jit(vertices)
-    else:
 
-        def loss(*values):
-            return jnp.square(vertices(*values)).mean()
+    def gradient(*values):
+        return jax.grad(lambda *v: jnp.square(vertices(*v)).mean(), argnums=(0, 1, 2))(*values)
 
-        gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+    function = jax.jit(vertices if mode == "forward" else gradient)
 
-        def function(*values):
-            return gradient(*values)[2]
+    def run():
+        result = jax.block_until_ready(function(*values))
+        return result if mode == "forward" else result[2]
 
-    return lambda: jax.block_until_ready(function(*values))
+    return run
 
 
 def ours(hands: HandPair, values: Inputs, mode: str) -> Run:
@@ -85,18 +83,15 @@ def body_models(hands: HandPair, values: Inputs, mode: str) -> Run:
 def _torch_run(vertices: Callable, values: Inputs, mode: str) -> Run:
     import torch
 
-    device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
-    tensors = [torch.from_numpy(v).to(device).requires_grad_(mode == "gradient") for v in values]
-    context = torch.no_grad if mode == "forward" else contextlib.nullcontext
+    learns, where = mode == "gradient", device()
+    tensors = [torch.from_numpy(value).to(where).requires_grad_(learns) for value in values]
 
     def run():
-        with context():
-            result = vertices(device, *tensors)
-        if mode == "gradient":
+        with torch.set_grad_enabled(learns):
+            result = vertices(where, *tensors)
+        if learns:
             result = torch.autograd.grad(result.square().mean(), tensors)[2]
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return result.cpu().numpy()
+        return synchronized(result).cpu().numpy()
 
     return run
 
@@ -157,7 +152,7 @@ def _layers(hands: HandPair, reference: str | None) -> dict[str, Callable[..., R
 
 def compare(
     hands: HandPair, reference: str | None, batches: list[int], repeats: int
-) -> list[dict[str, Any]]:
+) -> list[Figures]:
     """Times all layers against each other.
 
     Returns:
@@ -167,25 +162,20 @@ def compare(
     """
     rows = []
     for batch, mode in itertools.product(batches, MODES):
-        values, runs, results, failed = inputs(batch), {}, {}, {}
-        for name, build in _layers(hands, reference).items():
-            try:
-                runs[name] = build(values, mode)
-                results[name] = np.asarray(runs[name]())
-            except Exception as error:
-                if name == "ours":
-                    raise
-                failed[name] = first_line(error)
-                runs.pop(name, None)
-        times = time_in_turn(runs, repeats, warm_up=2)
-        for name, timing in times.items():
-            apart = np.abs(results[name] - results["ours"]).max()
-            figures = {
-                "seconds": timing.seconds,
-                "times_ours": timing.seconds / times["ours"].seconds,
-                "difference": float(apart / np.abs(results["ours"]).max()),
-            }
-            rows.append({"batch": batch, "mode": mode, "layer": name, **figures})
-        for name, reason in failed.items():
-            rows.append({"batch": batch, "mode": mode, "layer": name, "failed": reason})
+        values = inputs(batch)
+        runs = {
+            name: attempt(functools.partial(build, values=values, mode=mode))
+            for name, build in _layers(hands, reference).items()
+        }
+        times = time_in_turn(runs, repeats, warm_up=2, may_fail=lambda name: name != "ours")
+        expected, seconds = np.asarray(times["ours"]["result"]), times["ours"]["seconds"]
+        for name, found in times.items():
+            if "failed" not in found:
+                apart = np.abs(np.asarray(found["result"]) - expected).max()
+                found = {
+                    "seconds": found["seconds"],
+                    "times_ours": found["seconds"] / seconds,
+                    "difference": float(apart / np.abs(expected).max()),
+                }
+            rows.append({"batch": batch, "mode": mode, "layer": name, **found})
     return rows

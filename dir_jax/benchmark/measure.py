@@ -1,13 +1,12 @@
 """Time, memory and XLA's own figures of things that are run several times.
 
-python -m dir_jax.benchmark.measure REQUEST.json     # peak memory, in a process of its own
+python -m dir_jax.benchmark.measure REQUEST     # peak memory, in a process of its own
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import json
 import os
 import pathlib
@@ -23,30 +22,14 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.compilation_cache import compilation_cache
 
+Figures = dict[str, Any]
+"""What is known of something that was run, by name; {"failed": reason} of what cannot be run."""
+
 MATRIX_SIZE = 2048
-COPY_BYTES = 256 * 2**20
-CEILING_REPEATS = 5
 _STATUS = pathlib.Path("/proc/self/status")
 _CLEAR = pathlib.Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 """Written to clear_refs it resets the peak resident size (Linux, proc(5))."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Timing:
-    """Seconds of one run.
-
-    Attributes:
-      seconds: median of all runs.
-      fastest_s: of all runs.
-      slowest_s: of all runs.
-      runs: how many.
-    """
-
-    seconds: float
-    fastest_s: float
-    slowest_s: float
-    runs: int
 
 
 def progress(text: str) -> None:
@@ -55,53 +38,18 @@ def progress(text: str) -> None:
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def first_line(error: Exception) -> str:
+def attempt(run: Callable[[], Any]) -> Any:
+    """What a function returns, or the exception that it raises."""
+    try:
+        return run()
+    except Exception as error:  # of somebody else's code, or of memory: a row, not the end
+        return error
+
+
+def failure(error: Exception) -> Figures:
     """What an error says, short enough for a row of a table."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-
-
-def time_in_turn(
-    runs: Mapping[str, Callable[[], object]],
-    repeats: int,
-    *,
-    warm_up: int = 1,
-    may_fail: Callable[[str], bool] = lambda name: False,
-) -> dict[str, Timing | str]:
-    """Times several things against each other.
-
-    One round runs each of them once, so that whatever else the machine does weighs on all of them
-    alike and the ratios of the medians mean something.
-
-    Args:
-      runs: name to a function that returns when its work is done.
-      repeats: rounds that count.
-      warm_up: rounds before them.
-      may_fail: whether a name's errors are a result rather than the end.
-
-    Returns:
-      Name to `Timing`, or to the reason of its failure.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    failed: dict[str, str] = {}
-    for number in range(warm_up + repeats):
-        for name in (n for n in runs if n not in failed):
-            progress(f"round {number + 1} of {warm_up + repeats}: {name}")
-            try:
-                spent, _ = once(runs[name])
-            except Exception as error:
-                if not may_fail(name):
-                    raise
-                failed[name] = first_line(error)
-                continue
-            if number >= warm_up:
-                seconds[name].append(spent)
-    progress("")
-    timed = {
-        name: Timing(statistics.median(spent), min(spent), max(spent), len(spent))
-        for name, spent in seconds.items()
-        if name not in failed
-    }
-    return timed | failed
+    lines = str(error).strip().splitlines()
+    return {"failed": next(iter(lines), type(error).__name__)[:200]}
 
 
 def once(run: Callable[[], Any]) -> tuple[float, Any]:
@@ -111,7 +59,54 @@ def once(run: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - begin, result
 
 
-def xla_figures(program: Any) -> dict[str, float | int | None]:
+def time_in_turn(
+    runs: Mapping[str, Callable[[], Any] | Exception],
+    repeats: int,
+    *,
+    warm_up: int = 1,
+    may_fail: Callable[[str], bool] = lambda name: False,
+) -> dict[str, Figures]:
+    """Times several things against each other.
+
+    One round runs each of them once, so that whatever else the machine does weighs on all of them
+    alike and the ratios of the medians mean something.
+
+    Args:
+      runs: name to a function that returns when its work is done, or to why there is none.
+      repeats: rounds that count.
+      warm_up: rounds before them, at least one.
+      may_fail: whether a name's errors are a result rather than the end.
+
+    Returns:
+      By name `seconds` (the median), `fastest_s`, `slowest_s`, `runs`, and of the first call
+      `first_s` and its `result`; or `failed`.
+    """
+    found: dict[str, Figures] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(warm_up + repeats):
+        for name, run in runs.items():
+            if "failed" in found.get(name, ()):
+                continue
+            progress(f"round {number + 1} of {warm_up + repeats}: {name}")
+            done = run if isinstance(run, Exception) else attempt(lambda run=run: once(run))
+            if isinstance(done, Exception):
+                if not may_fail(name):
+                    raise done
+                found[name] = failure(done)
+                continue
+            spent, result = done
+            found.setdefault(name, {"first_s": spent, "result": result})
+            if number >= warm_up:
+                seconds[name].append(spent)
+    progress("")
+    for name, spent in seconds.items():
+        if "failed" not in found[name]:
+            found[name] |= {"seconds": statistics.median(spent), "runs": len(spent)}
+            found[name] |= {"fastest_s": min(spent), "slowest_s": max(spent)}
+    return found
+
+
+def xla_figures(program: Any) -> Figures:
     """What XLA says of a compiled program; None where it says nothing.
 
     Returns:
@@ -141,40 +136,28 @@ def fresh_cache() -> Iterator[str]:
     Yields:
       Its folder.
     """
-    names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, f"jax_{name}") for name in names]
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
 
-    def configure(values):
+    def configure(*values):
         for name, value in zip(names, values, strict=True):
-            jax.config.update(f"jax_{name}", value)
+            jax.config.update(name, value)
         compilation_cache.reset_cache()
 
     with tempfile.TemporaryDirectory() as folder:
-        configure([folder, 0.0])
+        configure(folder, 0.0)
         try:
             yield folder
         finally:
-            configure(before)
+            configure(*before)
 
 
-def ceilings() -> dict[str, float]:
-    """What the device reaches at best: a large matrix product and a large copy, float32.
-
-    Returns:
-      matrix_gflop_s, and memory_gb_s of reading and writing together.
-    """
+def matrix_gflop_s() -> float:
+    """What the device reaches at best: a large matrix product, float32."""
     matrix = jax.random.normal(jax.random.key(0), (MATRIX_SIZE, MATRIX_SIZE))
-    numbers = jnp.zeros(COPY_BYTES // 4, jnp.float32)
-    multiply, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1)
-    runs = {
-        "matrix": lambda: multiply(matrix, matrix).block_until_ready(),
-        "copy": lambda: copy(numbers).block_until_ready(),
-    }
-    times = time_in_turn(runs, CEILING_REPEATS)
-    return {
-        "matrix_gflop_s": 2 * MATRIX_SIZE**3 / times["matrix"].fastest_s / 1e9,
-        "memory_gb_s": 2 * COPY_BYTES / times["copy"].fastest_s / 1e9,
-    }
+    multiply = jax.jit(jnp.matmul)
+    times = time_in_turn({"matrix": lambda: multiply(matrix, matrix).block_until_ready()}, 5)
+    return 2 * MATRIX_SIZE**3 / times["matrix"]["fastest_s"] / 1e9
 
 
 def _status(field: str) -> int | None:
@@ -198,31 +181,25 @@ def peak_resident_bytes(run: Callable[[], object]) -> int | None:
     return _status("VmHWM")
 
 
-def peak_bytes(request: dict[str, Any]) -> int | None:
+def peak_bytes(cache: str, request: Mapping[str, Any]) -> int | None:
     """Peak memory of what a request names, in a fresh process; None when that cannot be known.
 
     On a GPU the device's own counter is read; on a CPU, the process's largest resident size during
     a run after the first (compiling does not count), less its size once everything is imported.
 
     Args:
-      request: `config` (fields of the model), `variant`, `mode`, `batch`, `mano` (folder or
-        None), `cache` (folder of compiled programs) and `reference` (a checkout, or None for our
-        own network), `memory_format` (of the reference).
+      cache: folder of compiled programs.
+      request: `config` (fields of the model), `mode`, `batch` and `mano` (folder or None); of the
+        PyTorch code also `reference` (the checkout) and `memory_format`.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = pathlib.Path(folder) / "request.json"
-        file.write_text(json.dumps(request))
-        settings = {
-            "JAX_COMPILATION_CACHE_DIR": request["cache"],
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
-        result = subprocess.run(
-            [sys.executable, "-m", "dir_jax.benchmark.measure", str(file)],
-            capture_output=True,
-            text=True,
-            env=os.environ | settings,
-            check=False,
-        )
+    settings = {
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    command = [sys.executable, "-m", "dir_jax.benchmark.measure", json.dumps(request)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | settings, check=False
+    )
     if result.returncode:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         print(f"warning: peak memory was not measured: {last}", file=sys.stderr)
@@ -230,23 +207,20 @@ def peak_bytes(request: dict[str, Any]) -> int | None:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def _peak_here(request: dict[str, Any]) -> int | None:
+def _peak_here(config: Mapping[str, Any], mode: str, batch: int, mano: str | None, **reference):
     from dir_jax.benchmark import competitors, programs
     from mano_jax import load_hands
 
     jnp.zeros(1).block_until_ready()
-    if request["reference"]:
+    if reference:
         import torch
-    imported = _status("VmRSS")
-    hands = load_hands(request["mano"])
-    mode, batch, counter = request["mode"], request["batch"], None
-    variant = programs.VARIANTS[request["variant"]]
-    model = programs.variant_model(request["config"], hands, variant)
-    if request["reference"]:
-        network = competitors.load(request["reference"], model, request["memory_format"])
-        run = getattr(competitors, mode)(network, batch)
+    imported, counter = _status("VmRSS"), None
+    variant = programs.VARIANTS["default"]
+    model = programs.variant_model(config, load_hands(mano), variant)
+    if reference:
+        run = competitors.build(**reference, model=model, mode=mode, batch=batch)
         run()
-        if network.device == "cuda":
+        if competitors.device() == "cuda":
             counter = torch.cuda.max_memory_allocated
     else:
         run = programs.build(model, programs.pseudo_variables(model), variant, mode, batch).run
@@ -259,4 +233,4 @@ def _peak_here(request: dict[str, Any]) -> int | None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_peak_here(json.loads(pathlib.Path(sys.argv[1]).read_text()))))
+    print(json.dumps(_peak_here(**json.loads(sys.argv[1]))))

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import traverse_util
 
-from dir_jax.compare.samples import pseudo_images, pseudo_state_dict, pseudo_tensor, random_targets
+from dir_jax.compare.samples import pseudo_images, pseudo_tensor, random_targets
 from dir_jax.losses.terms import loss_terms
 from dir_jax.models.config import ModelConfig, model_config
-from dir_jax.models.network import (
-    DIR,
-    create_model,
-    initial_variables,
-    normalise_images,
-    variable_shapes,
-)
+from dir_jax.models.network import DIR, create_model, initial_variables, normalise_images
 from dir_jax.models.types import IMAGE_SIZE, Targets
 from dir_jax.training.step import adamw, create_train_state, make_loss, make_train_step
-from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
-from dir_jax.weights.table import table
 from mano_jax import HandPair, matrix_from_axis_angle
 from mano_jax.constants import SIDES
 
@@ -38,8 +30,7 @@ DISTANCE = 0.7
 """Pixels and metres: a hand fills about half of the crop."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """One way to run the network.
 
     Attributes:
@@ -54,8 +45,8 @@ class Variant:
     """
 
     purpose: str
-    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    against: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fields: Mapping[str, Any] = {}
+    against: Mapping[str, Any] = {}
     modes: tuple[str, ...] = MODES
     donate: bool = True
     labels: bool = False
@@ -72,14 +63,10 @@ VARIANTS = {
         {"projection": "onehot"},
     ),
     "joint_factored": Variant(
-        "the paper's joint planes, never built", {"projection": "factored", **_JOINT}, _JOINT
+        "the paper's joint planes, never built", {"projection": "factored"}, _JOINT
     ),
-    "joint_onehot": Variant(
-        "joint planes by one-hot products", {"projection": "onehot", **_JOINT}, _JOINT
-    ),
-    "joint_scatter": Variant(
-        "joint planes by scatter-add", {"projection": "scatter", **_JOINT}, _JOINT
-    ),
+    "joint_onehot": Variant("joint planes by one-hot products", {"projection": "onehot"}, _JOINT),
+    "joint_scatter": Variant("joint planes by scatter-add", {"projection": "scatter"}, _JOINT),
     "onehot_matmul": Variant(
         "features read at the joints by two matrix products, no indexed memory access",
         {"sampling": "onehot_matmul"},
@@ -130,8 +117,7 @@ def variant_model(
     return create_model(dataclasses.replace(model_config(config), **changes), hands)
 
 
-@dataclasses.dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """Something compiled.
 
     Attributes:
@@ -156,18 +142,24 @@ def build(model: DIR, variables: Any, variant: Variant, mode: str, batch: int) -
       batch: examples.
     """
     compiled, arguments = compile_program(model, variables, variant, mode, batch)
-    if mode == "train_step":
-        run = _Steps(compiled, *arguments).run
-        return Program(run, compiled, _numpy(run()))
 
-    def run():
+    def step():
+        nonlocal arguments
+        state, batch = arguments
+        state, metrics = compiled(state, batch)
+        arguments = state, batch  # trains on and on
+        return jax.block_until_ready(metrics)
+
+    def inference():
         return jax.block_until_ready(compiled(*arguments))
 
-    output = run()
-    last = output.stages[-1]
-    result = {name: getattr(last, name) for name in ("vertices_xyz", "vertices_uv", "offset")}
-    result |= {"segmentation": output.segmentation, "dense": output.dense}
-    return Program(run, compiled, _numpy(result))
+    run = step if mode == "train_step" else inference
+    result = run()
+    if mode == "forward":
+        maps = {"segmentation": result.segmentation, "dense": result.dense}
+        names = ("vertices_xyz", "vertices_uv", "offset")
+        result = maps | {name: getattr(result.stages[-1], name) for name in names}
+    return Program(run, compiled, {n: np.asarray(v, np.float64) for n, v in result.items()})
 
 
 def compile_program(
@@ -189,18 +181,6 @@ def compile_program(
     return jax.jit(step, donate_argnums=donated).lower(state, batch).compile(), (state, batch)
 
 
-class _Steps:
-    """Trains on and on from a state."""
-
-    def __init__(self, compiled: Callable, state: Any, batch: Any):
-        self._compiled, self._state, self._batch = compiled, state, batch
-
-    def run(self) -> dict[str, jax.Array]:
-        """One step; its loss terms."""
-        self._state, metrics = self._compiled(self._state, self._batch)
-        return jax.block_until_ready(metrics)
-
-
 def _loss(model: DIR):
     """As `make_loss`, from images and labels that are ready: what the PyTorch code is given."""
 
@@ -218,10 +198,6 @@ def _loss(model: DIR):
     return loss
 
 
-def _numpy(tree: dict[str, jax.Array]) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value, np.float64) for name, value in tree.items()}
-
-
 def difference(result: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
     """Largest difference of any array relative to that array's largest value."""
     return max(
@@ -230,28 +206,8 @@ def difference(result: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> f
     )
 
 
-def pseudo_state(model: DIR) -> dict[str, np.ndarray]:
-    """Weights of the model under the released checkpoint's names."""
-    # Only shapes matter here; zeros that are never touched cost no memory.
-    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), variable_shapes(model))
-    names = torch_from_variables(empty, model)
-    return pseudo_state_dict({name: value.shape for name, value in names.items()})
-
-
 def pseudo_variables(model: DIR) -> dict[str, Any]:
-    """Weights of any architecture that keep the hands in view, on the device.
-
-    The same as `pseudo_state` where the released checkpoint has names for all of them, otherwise
-    freshly initialised ones with the regressors' biases of those.
-    """
-    try:
-        table(model.config)
-    except ValueError:
-        return _fresh(model)
-    return jax.device_put(variables_from_torch(pseudo_state(model), model))
-
-
-def _fresh(model: DIR) -> dict[str, Any]:
+    """Fresh weights of any architecture, with biases that keep the hands in view, on the device."""
     flat = traverse_util.flatten_dict(jax.device_get(initial_variables(model, seed=0)))
     for path, value in flat.items():
         if path[-2:] == ("params", "bias"):

@@ -17,10 +17,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import traverse_util
 
+from dir_jax.evaluation.tables import text_table
 from dir_jax.models.config import PRESETS
-from dir_jax.models.network import DIR, create_model
+from dir_jax.models.network import DIR, create_model, variable_shapes
 from dir_jax.models.types import IMAGE_SIZE
 from input_pipeline.commands import command
 from mano_jax import HandPair, open_hands
@@ -61,47 +61,33 @@ def _walk(jaxpr, prefix: str, counts: collections.Counter) -> None:
             _walk(inner, name, counts)
 
 
-def operations(model: DIR, batch: int = 1) -> dict[str, int]:
-    """Floating-point operations of inference by top-level part of the network."""
-    images = jax.ShapeDtypeStruct((batch, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(images.shape))
-    traced = jax.make_jaxpr(lambda v, x: model.apply(v, x))(variables, images)
+def operations(model: DIR) -> dict[str, int]:
+    """Floating-point operations of inference on one image by top-level part of the network."""
+    images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
+    variables = variable_shapes(model)
     counts: collections.Counter = collections.Counter()
-    _walk(traced.jaxpr, "", counts)
+    _walk(jax.make_jaxpr(model.apply)(variables, images).jaxpr, "", counts)
     by_part: collections.Counter = collections.Counter()
     for name, count in counts.items():
-        by_part[_part(name, variables["params"])] += count
+        parts = (piece for piece in name.split("/") if piece in variables["params"])
+        by_part[next(parts, OTHER)] += count
     return dict(by_part)
-
-
-def _part(name: str, params) -> str:
-    for piece in name.split("/"):
-        if piece in params:
-            return piece
-    return OTHER
 
 
 def weights(model: DIR) -> dict[str, int]:
     """Learnable numbers by top-level part of the network."""
-    shape = (1, IMAGE_SIZE, IMAGE_SIZE, 3)
-    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
-    counts: collections.Counter = collections.Counter()
-    for path, leaf in traverse_util.flatten_dict(variables["params"]).items():
-        counts[path[0]] += math.prod(leaf.shape)
-    return dict(counts)
+    parts = variable_shapes(model)["params"]
+    return {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in parts.items()}
 
 
 def summary(model: DIR) -> str:
     """The table, a line per part and the totals."""
     sizes, work = weights(model), operations(model)
     parts = list(dict.fromkeys([*sizes, *work]))
-    lines = [f"{'part':<26} {'weights':>12} {'GFLOP':>8}"]
-    for part in parts:
-        size = f"{sizes.get(part, 0):,}"
-        lines.append(f"{part:<26} {size:>12} {work.get(part, 0) / 1e9:8.3f}")
-    total = f"{sum(sizes.values()):,}"
-    lines.append(f"{'total':<26} {total:>12} {sum(work.values()) / 1e9:8.3f}")
-    return "\n".join(lines)
+    figures = [(part, sizes.get(part, 0), work.get(part, 0)) for part in parts]
+    figures.append(("total", sum(sizes.values()), sum(work.values())))
+    rows = [[name, f"{size:,}", f"{flop / 1e9:.3f}"] for name, size, flop in figures]
+    return text_table([["part", "weights", "GFLOP"], *rows])
 
 
 def network(preset: str, pairs: list[str], hands: HandPair) -> DIR:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ import optax
 
 from dir_jax.compare import checkout, quantities
 from dir_jax.compare.samples import pseudo_images, pseudo_state_dict, random_labels
+from dir_jax.evaluation.tables import text_table
 from dir_jax.models.network import create_model
 from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD
 from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
@@ -79,19 +80,17 @@ def difference(
     return Row(stage, quantity, absolute, absolute / scale, tolerance)
 
 
-def _compare_quantities(stage: str, ours: Mapping, theirs: Mapping, tolerance: float) -> list[Row]:
-    if ours.keys() != theirs.keys():
-        raise AssertionError(f"quantities differ: {sorted(ours.keys() ^ theirs.keys())}")
-    return [difference(stage, name, ours[name], theirs[name], tolerance) for name in theirs]
+def _rows(stage: str, pairs: Iterable[tuple], tolerance: float) -> list[Row]:
+    return [difference(stage, name, ours, theirs, tolerance) for name, ours, theirs in pairs]
 
 
 def _inference_rows(network, model, state, images, dtype: str) -> list[Row]:
     values = images.astype(dtype)
     theirs = quantities.infer_reference(network, values)
     with jax.enable_x64(dtype == "float64"):
-        variables = _variables(state, model, dtype)
-        ours = quantities.infer_ours(model, variables, values)
-    return _compare_quantities(f"inference {dtype}", ours, theirs, INFERENCE_TOLERANCE[dtype])
+        ours = quantities.infer_ours(model, _variables(state, model, dtype), values)
+    pairs = quantities.pairs(ours, theirs)
+    return _rows(f"inference {dtype}", pairs, INFERENCE_TOLERANCE[dtype])
 
 
 def _variables(state, model, dtype):
@@ -122,8 +121,11 @@ def _training_rows(network, model, state, images, seed: int) -> list[Row]:
         )
         gradients = _torch_names(gradient, statistics, model)
         parameters = _torch_names(stepped, statistics, model)
-    rows = _compare_quantities("training", ours, theirs, OUTPUT_TOLERANCE)
-    rows += _compare_quantities("loss", terms, losses, LOSS_TOLERANCE)
+    rows = _rows("training", quantities.pairs(ours, theirs), OUTPUT_TOLERANCE)
+    if terms.keys() != losses.keys():
+        raise AssertionError(f"loss terms differ: {sorted(terms.keys() ^ losses.keys())}")
+    named = ((name, terms[name], value) for name, value in losses.items())
+    rows += _rows("loss", named, LOSS_TOLERANCE)
     learnt = {n: p for n, p in network.named_parameters() if p.grad is not None}
     wanted = {n: p.grad.numpy() for n, p in learnt.items()}
     rows += _by_part(gradients, wanted, "gradient", GRADIENT_TOLERANCE, SMALLEST_GRADIENT)
@@ -190,22 +192,20 @@ def compare(
 
 def report(rows: list[Row]) -> str:
     """The table, and the first quantity on which the two part."""
-    width = max(len(row.quantity) for row in rows)
-    lines = [f"{'stage':<18} {'quantity':<{width}} {'max abs':>9} {'relative':>9} {'allowed':>8}"]
-    for row in rows:
-        verdict = "ok" if row.agrees else "DIFFERS"
-        lines.append(
-            f"{row.stage:<18} {row.quantity:<{width}} {row.absolute:9.1e} {row.relative:9.1e} "
-            f"{row.tolerance:8.0e} {verdict}"
-        )
+    header = ["stage, quantity", "max abs", "relative", "allowed", ""]
+    lines = [
+        [
+            *(f"{row.stage}: {row.quantity}", f"{row.absolute:.1e}", f"{row.relative:.1e}"),
+            *(f"{row.tolerance:.0e}", "ok" if row.agrees else "DIFFERS"),
+        ]
+        for row in rows
+    ]
     apart = [row for row in rows if not row.agrees]
+    verdict = f"all {len(rows)} quantities agree"
     if apart:
-        first = apart[0]
-        lines.append(f"{len(apart)} of {len(rows)} quantities differ; first in {first.stage}: ")
-        lines[-1] += first.quantity
-    else:
-        lines.append(f"all {len(rows)} quantities agree")
-    return "\n".join(lines)
+        first = f"first in {apart[0].stage}: {apart[0].quantity}"
+        verdict = f"{len(apart)} of {len(rows)} quantities differ; {first}"
+    return f"{text_table([header, *lines])}\n{verdict}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -40,7 +40,8 @@ REFERENCE_RECIPE |= {name: 0.0 for name in TERMS if name not in LOSS_NAMES}
 LEVELS = (4, 3)
 """The reference numbers its refinements by the encoder's level."""
 
-Quantities = dict[str, np.ndarray]
+Ours = tuple[Output, Mapping[str, Any]]
+"""Our network's output and what its parts gave, its "intermediates"."""
 
 
 def reference_loss_name(ours: str) -> str:
@@ -52,18 +53,6 @@ def reference_loss_name(ours: str) -> str:
         return f"{LOSS_NAMES[term]}_{index}"
     term, side = term.rsplit("_", 1)
     return f"{LOSS_NAMES[term].format(side=side)}_{index}"
-
-
-def _channels_last(value: np.ndarray) -> np.ndarray:
-    return np.moveaxis(value, 1, 3)
-
-
-def _stage(index: int, values: Mapping[str, Any]) -> Quantities:
-    found = {f"{index} offset": values["pd_offset"].detach().numpy()}
-    for field, name in STAGE_FIELDS.items():
-        sides = [values[f"{name}_{side}"].detach().numpy() for side in SIDES]
-        found[f"{index} {field}"] = np.stack(sides, 1)
-    return found
 
 
 @contextlib.contextmanager
@@ -88,73 +77,70 @@ def _watch(network):
             handle.remove()
 
 
-def _of_reference(seen: Mapping[str, Any]) -> Quantities:
-    found = {}
+def pairs(ours: Ours, seen: Mapping[str, Any]) -> Iterator[tuple[str, Any, np.ndarray]]:
+    """Every quantity of one run, in the order in which it is computed: name, ours, theirs.
 
-    def image(name, tensor):
-        found[name] = _channels_last(tensor.detach().numpy())
+    Args:
+      ours: the network's output, and its "intermediates".
+      seen: what the reference's parts gave.
+    """
+    output, state = ours
+
+    def numbers(tensor):
+        return tensor.detach().numpy()
+
+    def image(part):
+        tensor = seen[part] if isinstance(part, str) else part
+        return np.moveaxis(numbers(tensor), 1, 3)
 
     for index, tensor in enumerate(seen["backbone"], 1):
-        image(f"encoder c{index}", tensor)
-    found |= _stage(0, seen["init_regressor"])
-    for index, level in enumerate(LEVELS, 1):
-        projecter = f"decoder.projecter_{level}"
-        image(f"{index} fused map", seen[f"decoder.fusion_layer{level}"])
-        graph = [seen[f"{projecter}.gcn_{side}"].detach().numpy() for side in SIDES]
-        found[f"{index} graph network"] = np.stack(graph, 1)
-        found[f"{index} transformer"] = seen[f"{projecter}.interaction"].detach().numpy()
-        result, features = seen[projecter]
-        found |= _stage(index, result)
-        image(f"{index} projected map", features["img_feat"])
-        image(f"{index} enhanced map", seen[f"decoder.enhance_layer{level}"])
-    image("final map", seen["decoder.conv_final"])
-    image("segmentation", seen["decoder.seg"])
-    image("dense", seen["decoder.dense"])
-    return found
-
-
-def _of_ours(output: Output, state: Mapping[str, Any]) -> Quantities:
-    found = {f"encoder c{index}": state[f"c{index}"][0] for index in range(1, 5)}
+        yield f"encoder c{index}", state[f"c{index}"][0], image(tensor)
     for index, stage in enumerate(output.stages):
-        here = state.get(f"stage{index}")
-        if here is not None:
-            found[f"{index} fused map"] = here["fused"][0]
-            found[f"{index} graph network"] = here["joints"]["after_graph"][0]
-            found[f"{index} transformer"] = here["joints"]["after_transformer"][0]
-        found[f"{index} offset"] = stage.offset
-        found |= {f"{index} {field}": getattr(stage, field) for field in STAGE_FIELDS}
-        if here is not None:
-            found[f"{index} projected map"] = here["projected"][0]
-            found[f"{index} enhanced map"] = here["enhanced"][0]
-    found["final map"] = state["final_map"][0]
-    found |= {"segmentation": output.segmentation, "dense": output.dense}
-    return {name: np.asarray(value) for name, value in found.items()}
+        if index == 0:
+            values = seen["init_regressor"]
+        else:
+            level, here = LEVELS[index - 1], state[f"stage{index}"]
+            part, joints = f"decoder.projecter_{level}", here["joints"]
+            values, features = seen[part]
+            graph = np.stack([numbers(seen[f"{part}.gcn_{side}"]) for side in SIDES], 1)
+            transformed = numbers(seen[f"{part}.interaction"])
+            fused = image(f"decoder.fusion_layer{level}")
+            yield f"{index} fused map", here["fused"][0], fused
+            yield f"{index} graph network", joints["after_graph"][0], graph
+            yield f"{index} transformer", joints["after_transformer"][0], transformed
+        yield f"{index} offset", stage.offset, numbers(values["pd_offset"])
+        for field, name in STAGE_FIELDS.items():
+            sides = np.stack([numbers(values[f"{name}_{side}"]) for side in SIDES], 1)
+            yield f"{index} {field}", getattr(stage, field), sides
+        if index > 0:
+            enhanced = image(f"decoder.enhance_layer{level}")
+            yield f"{index} projected map", here["projected"][0], image(features["img_feat"])
+            yield f"{index} enhanced map", here["enhanced"][0], enhanced
+    yield "final map", state["final_map"][0], image("decoder.conv_final")
+    yield "segmentation", output.segmentation, image("decoder.seg")
+    yield "dense", output.dense, image("decoder.dense")
 
 
-def infer_reference(network, images: np.ndarray) -> Quantities:
-    """Inference of the reference on normalised images (B, 256, 256, 3)."""
+def infer_reference(network, images: np.ndarray) -> dict[str, Any]:
+    """What the reference's parts give for normalised images (B, 256, 256, 3)."""
     import torch
 
     network.eval()
     inputs = {"img": torch.from_numpy(np.moveaxis(images, 3, 1).copy())}
     with torch.no_grad(), _watch(network) as seen:
         network(inputs, None, None)
-    return _of_reference(seen)
+    return seen
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _infer(model: DIR, variables, images):
-    return model.apply(variables, images, mutable=["intermediates"])
-
-
-def infer_ours(model: DIR, variables, images: np.ndarray) -> Quantities:
+def infer_ours(model: DIR, variables, images: np.ndarray) -> Ours:
     """Inference of our network on the same images."""
-    output, state = _infer(model, variables, images)
-    return _of_ours(output, state["intermediates"])
+    output, state = model.apply(variables, images, mutable=["intermediates"])
+    return output, state["intermediates"]
 
 
 def train_ours(model: DIR, variables, images, targets: Targets, optimiser) -> tuple:
-    """One step of ours: quantities, loss terms, then gradients, statistics, stepped parameters."""
+    """One step: `Ours`, loss terms, then gradients, statistics, stepped parameters."""
 
     def loss(params, batch_stats):
         output, state = model.apply(
@@ -176,11 +162,11 @@ def train_ours(model: DIR, variables, images, targets: Targets, optimiser) -> tu
     (output, state, terms), gradient, stepped = step(variables["params"], variables["batch_stats"])
     terms = {reference_loss_name(name): np.asarray(value) for name, value in terms.items()}
     statistics = state["batch_stats"]
-    return _of_ours(output, state["intermediates"]), terms, gradient, statistics, stepped
+    return (output, state["intermediates"]), terms, gradient, statistics, stepped
 
 
-def train_reference(network, images, targets: tuple, optimiser) -> tuple[Quantities, Quantities]:
-    """One step of the reference in place: quantities and loss terms.
+def train_reference(network, images, targets: tuple, optimiser) -> tuple[dict, dict]:
+    """One step of the reference in place: what its parts gave, and loss terms.
 
     Gradients, statistics and stepped parameters stay in the network.
     """
@@ -192,7 +178,6 @@ def train_reference(network, images, targets: tuple, optimiser) -> tuple[Quantit
         _, terms = network(inputs, *targets)
     optimiser.zero_grad()
     sum(terms.values()).backward()
-    found = _of_reference(seen)
     losses = {name: value.detach().numpy() for name, value in terms.items()}
     optimiser.step()
-    return found, losses
+    return seen, losses

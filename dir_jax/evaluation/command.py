@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from configs import read_recipe, split_recipe_arguments
 from dir_jax.evaluation.examples import model_samples, table_samples
-from dir_jax.evaluation.labels import mean_hand
+from dir_jax.evaluation.ground_truth import mean_hand
 from dir_jax.evaluation.predictions import __doc__ as predictions_format
 from dir_jax.evaluation.predictions import read_predictions, score_predictions
 from dir_jax.evaluation.runner import Evaluation, write_evaluation
@@ -89,32 +89,23 @@ def _check(arguments: argparse.Namespace, recipe: Mapping[str, Any]) -> None:
         )
 
 
-class Outputs:
-    """The files of an evaluation: evaluation.json, beside it the samples' tables, and the page.
-
-    Args:
-      arguments: of the command.
+def _outputs(arguments: argparse.Namespace) -> tuple[pathlib.Path, pathlib.Path]:
+    """Where evaluation.json and the page go; the samples' tables go beside the former.
 
     Raises:
       ValueError: one of them is a folder, or a file that is read.
     """
-
-    def __init__(self, arguments: argparse.Namespace):
-        default = os.path.join(arguments.workdir or "", EVALUATION_FILE)
-        self.json = pathlib.Path(arguments.output or default)
-        self.page = pathlib.Path(arguments.report or self.json.with_suffix(".html"))
-        read = [*(arguments.predictions or ()), arguments.ground_truth]
-        read = {pathlib.Path(path).resolve() for path in read if path}
-        for option, path in (("--output", self.json), ("--report", self.page)):
-            if path.is_dir():
-                raise ValueError(f"{option} {path} is a folder; wanted the name of a file in it")
-            if path.resolve() in read:
-                raise ValueError(f"{option} {path} is read too; wanted another name")
-
-    def samples(self, name: str = "") -> pathlib.Path:
-        """The per-sample table of one of several predictors."""
-        parts = [self.json.stem, name, "samples.csv"]
-        return self.json.with_name("_".join(part for part in parts if part))
+    output = arguments.output or os.path.join(arguments.workdir or "", EVALUATION_FILE)
+    output = pathlib.Path(output)
+    page = pathlib.Path(arguments.report or output.with_suffix(".html"))
+    read = [*(arguments.predictions or ()), arguments.ground_truth]
+    read = {pathlib.Path(path).resolve() for path in read if path}
+    for option, path in (("--output", output), ("--report", page)):
+        if path.is_dir():
+            raise ValueError(f"{option} {path} is a folder; wanted the name of a file in it")
+        if path.resolve() in read:
+            raise ValueError(f"{option} {path} is read too; wanted another name")
+    return output, page
 
 
 def _data_folder(
@@ -138,7 +129,7 @@ def _data_folder(
 
 
 def evaluate_model(
-    arguments: argparse.Namespace, given: Mapping[str, Any], outputs: Outputs
+    arguments: argparse.Namespace, given: Mapping[str, Any], output: pathlib.Path
 ) -> Evaluated:
     """Evaluates a model as the command line says; writes its per-sample table.
 
@@ -160,12 +151,11 @@ def evaluate_model(
     wanted = arguments.batch_size or recipe.get("evaluation", {}).get("batch_size", 64)
     devices = jax.local_device_count()
     batch_size = -(-min(wanted, size) // devices) * devices
-    baseline = None
+    baseline, volumes = None, not arguments.no_volumes
     try:
         baseline = mean_hand(folder, hands, config=subset)
     except ValueError as error:
         print(f"note: no mean-hand baseline: {error}")
-    volumes = not arguments.no_volumes
     evaluation = Evaluation(
         loaded.model, loaded.variables, hands, baseline=baseline, volumes=volumes
     )
@@ -174,7 +164,7 @@ def evaluate_model(
         evaluation.run(batches, bar.update)
     columns = evaluation.scores.columns()
     who = [identity_row(names[number]) for number in columns["index"].tolist()]
-    write_samples(outputs.samples(), columns, who)
+    write_samples(output.with_name(f"{output.stem}_samples.csv"), columns, who)
     result = evaluation.result([row[IDENTITY.index("camera_name")] for row in who])
     result |= {"split": split, "step": loaded.meta.get("step")}
     data, count, scores = (folder, split, subset), arguments.pictures, evaluation.scores
@@ -183,7 +173,9 @@ def evaluate_model(
     )
 
 
-def evaluate_predictions(arguments: argparse.Namespace, outputs: Outputs) -> dict[str, Evaluated]:
+def evaluate_predictions(
+    arguments: argparse.Namespace, output: pathlib.Path
+) -> dict[str, Evaluated]:
     """Scores files of predictions as the command line says; writes their per-sample tables.
 
     Raises:
@@ -209,7 +201,7 @@ def evaluate_predictions(arguments: argparse.Namespace, outputs: Outputs) -> dic
         columns, who = scores.columns(), None
         if table.sample_ids is not None:
             who = [identity_row(one) for one in table.sample_ids[columns["index"]].tolist()]
-        write_samples(outputs.samples(name), columns, who)
+        write_samples(output.with_name(f"{output.stem}_{name}_samples.csv"), columns, who)
         shown = functools.partial(table_samples, scores, arguments.pictures, table, hands)
         found[name] = Evaluated(scores.report(), scores, shown)
     return found
@@ -238,19 +230,19 @@ def main(argv: list[str]) -> int:
     recipe_arguments, rest = split_recipe_arguments(argv)
     arguments, recipe = _parser().parse_args(rest), read_recipe(recipe_arguments)
     _check(arguments, recipe)
-    outputs = Outputs(arguments)
+    output, page = _outputs(arguments)
     if arguments.predictions:
-        found = evaluate_predictions(arguments, outputs)
+        found = evaluate_predictions(arguments, output)
     else:
-        found = {"this model": evaluate_model(arguments, recipe, outputs)}
+        found = {"this model": evaluate_model(arguments, recipe, output)}
     results = {name: evaluated.result for name, evaluated in found.items()}
     content = next(iter(results.values())) if len(results) == 1 else {"predictions": results}
-    write_evaluation(outputs.json, content)
-    page = _write_page(arguments, outputs.page, found)
+    write_evaluation(output, content)
+    written = _write_page(arguments, page, found)
     print(f"\n{all_tables(results)}\n")
     samples = sum(result["samples"] for result in results.values())
     seconds = time.perf_counter() - begin
-    print(f"{samples} samples in {seconds:.1f} s; all figures in {outputs.json}{page}")
+    print(f"{samples} samples in {seconds:.1f} s; all figures in {output}{written}")
     return 0
 
 

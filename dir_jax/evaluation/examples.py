@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from dir_jax.evaluation.labels import label_arrays
-from dir_jax.evaluation.metrics import METRICS, measure
+from dir_jax.evaluation.ground_truth import label_arrays
+from dir_jax.evaluation.metrics import METRICS, known, known_mean, measure
 from dir_jax.evaluation.protocols import (
     MAIN_PROTOCOL,
     WRIST,
@@ -23,8 +23,7 @@ from dir_jax.evaluation.scores import Scores
 from dir_jax.losses.targets import pose_batch
 from dir_jax.models.network import estimate_all
 from dir_jax.models.types import IMAGE_SIZE, Stage, one_space
-from dir_jax.pictures.comparison import Example
-from dir_jax.pictures.drawing import PAPER, SKELETON_FACES, skeleton_mesh
+from dir_jax.pictures.drawing import PAPER, SKELETON_FACES, Example, skeleton_mesh
 from input_pipeline.crop import project
 from mano_jax import HandPair
 from mano_jax.constants import SIDES
@@ -69,8 +68,8 @@ def chosen_samples(indices: np.ndarray, errors: np.ndarray, count: int) -> dict[
     Returns:
       The group of each chosen number; smaller errors first, but the worst sample of all first.
     """
-    known = np.isfinite(errors)
-    order = indices[known][np.argsort(errors[known], kind="stable")].tolist()
+    finite = np.isfinite(errors)
+    order = indices[finite][np.argsort(errors[finite], kind="stable")].tolist()
     count = min(count, len(order))
     start = (len(order) - count) // 2
     places = (order[:count], order[start : start + count], order[::-1][:count])
@@ -123,22 +122,48 @@ def examples_of(
     """
     batch = {name: np.asarray(value[:count]) for name, value in batch.items()}
     stages = [jax.tree.map(lambda value: np.asarray(value)[:count], stage) for stage in stages]
-    mesh = pose_batch(batch, hands)
-    valid = batch["hand_valid"].astype(bool)
-    truth = np.where(valid[..., None, None], mesh.vertices, np.nan)
-    truth_px = np.stack([project(*pair) for pair in zip(batch["camera"], truth, strict=True)])
     spaces = [one_space(stage) for stage in stages]
+    return _examples(
+        batch["image"],
+        [hands[side].faces for side in SIDES],
+        batch["hand_valid"].astype(bool),
+        pose_batch(batch, hands),
+        np.stack([vertices for vertices, _ in spaces], axis=1),
+        np.asarray(spaces[-1][1])[:, :, WRIST],
+        batch["camera"],
+        np.stack([(stage.vertices_uv + 1) / 2 * IMAGE_SIZE for stage in stages], axis=1),
+    )
+
+
+def _examples(
+    images, faces, valid, truth, stages_xyz, wrists, camera=None, stages_px=None
+) -> list[Example]:
+    """Examples of B photographs.
+
+    Args:
+      images: (B, h, w, 3) uint8.
+      faces: two arrays (F, 3).
+      valid: (B, 2) bool, hands whose label counts.
+      truth: vertices (B, 2, V, 3) and joints (B, 2, 21, 3) in front of the camera.
+      stages_xyz: (B, T, 2, V, 3) estimates, both hands in one space.
+      wrists: (B, 2, 3) the last estimate's wrists there.
+      camera: (B, 3, 3) intrinsics; None: nothing is drawn over images.
+      stages_px: (B, T, 2, V, 2) where the estimates are drawn; None: where the camera sees them.
+    """
+    vertices, joints = (np.asarray(points) for points in truth)
     # The left wrists coincide, or the right ones where the left hand has no label.
-    rows, first = np.arange(count), valid.argmax(1)
-    wrists = [np.asarray(joints)[rows, first, WRIST] for joints in (mesh.joints, spaces[-1][1])]
-    truth = truth + (wrists[1] - wrists[0])[:, None, None]
-    stages_xyz = np.stack([vertices for vertices, _ in spaces], axis=1)
-    stages_px = np.stack([(stage.vertices_uv + 1) / 2 * IMAGE_SIZE for stage in stages], axis=1)
-    faces = [hands[side].faces for side in SIDES]
-    return [
-        Example(batch["image"][i], faces, truth[i], truth_px[i], stages_xyz[i], stages_px[i])
-        for i in range(count)
-    ]
+    rows, first = np.arange(len(valid)), valid.argmax(1)
+    moved = (wrists[rows, first] - joints[rows, first, WRIST])[:, None, None]
+    vertices = np.where(valid[..., None, None], vertices, np.nan)
+    examples, true_px = [], None
+    for i, image in enumerate(images):
+        px = None if stages_px is None else stages_px[i]
+        if camera is not None:
+            true_px = project(camera[i], vertices[i])
+            px = project(camera[i], stages_xyz[i] - moved[i]) if px is None else px
+        shifted = vertices[i] + moved[i]
+        examples.append(Example(image, faces, shifted, true_px, stages_xyz[i], px))
+    return examples
 
 
 def model_samples(
@@ -163,27 +188,20 @@ def model_samples(
     if not shown:
         return []
     folder, split, config = data
+    hands = loaded.hands
     batch = read_examples(folder, split, [one.index for one in shown], config)
     stages = estimate_all(loaded.model, loaded.variables, batch["image"], batch_size)
-    examples = examples_of(batch, stages, loaded.hands, len(shown))
-    errors = _stage_errors(batch, stages, loaded.hands).tolist()
-    return [
-        one._replace(example=example, stage_errors=row)
-        for one, example, row in zip(shown, examples, errors, strict=True)
-    ]
-
-
-def _stage_errors(batch: dict[str, np.ndarray], stages, hands: HandPair) -> np.ndarray:
-    """The first metric (n, stages) of every sample, mean over the hands that count."""
+    examples = examples_of(batch, stages, hands, len(shown))
     truth = measured_hands(hands, pose_batch(batch, hands).vertices)
-    valid = batch["hand_valid"]
     errors = []
     for stage in stages:
         found = measure(hands, predicted_hands(hands, stage), truth, None, (MAIN_PROTOCOL,))
-        per_hand = np.asarray(found.values[MAIN_PROTOCOL][METRICS[0].name])
-        total = np.where(valid, per_hand, 0.0).sum(-1)
-        errors.append(total / np.maximum(valid.sum(-1), 1))
-    return np.stack(errors, axis=1)
+        error = known(found[MAIN_PROTOCOL][METRICS[0].name], batch["hand_valid"])
+        errors.append(known_mean(error, 1))
+    return [
+        one._replace(example=example, stage_errors=row)
+        for one, example, row in zip(shown, examples, np.transpose(errors).tolist(), strict=True)
+    ]
 
 
 def table_samples(
@@ -201,44 +219,31 @@ def table_samples(
     if not shown:
         return []
     batch = table.take(np.array([one.index for one in shown]))
+    valid = batch["hand_valid"]
     with jax.enable_x64(True):
-        prediction, truth = jax.tree.map(np.asarray, table.hands(hands, batch))
-    valid = batch.get("hand_valid", np.ones((len(shown), 2))).astype(bool)
-    wrists = truth.joints_xyz[:, :, WRIST]
-    truth = truth.replace(offset=wrists[:, 1] - wrists[:, 0])
-    note = ""
-    if prediction.offset is None:
-        prediction = prediction.replace(offset=truth.offset)
+        prediction, truth = (_drawn(part) for part in table.hands(hands, batch))
+    offset, note = prediction.offset, ""
+    if offset is None:
+        offset = truth.joints_xyz[:, 1, WRIST] - truth.joints_xyz[:, 0, WRIST]
         note = "No offset came with the prediction: its hands are as far apart as the true ones."
-    shapes = [_in_one_space(both, valid) for both in (truth, prediction)]
-    points_px: list[Any] = [[None] * len(shown)] * 2
-    if "camera" in batch:
-        origin = np.where(valid[:, :1], wrists[:, 0], wrists[:, 1])[:, None, None]
-        points_px = [
-            [project(*pair) for pair in zip(batch["camera"], origin + shape, strict=True)]
-            for shape in shapes
-        ]
-    faces = [hands[side].faces if table.has_meshes else SKELETON_FACES for side in SIDES]
-    ground = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), PAPER, np.uint8)
-    return [
-        one._replace(
-            example=Example(
-                ground, faces, true, true_px, found[None], px if px is None else px[None]
-            ),
-            note=note,
-        )
-        for one, true, found, true_px, px in zip(shown, *shapes, *points_px, strict=True)
-    ]
+    offset = np.where(valid.all(-1, keepdims=True), offset, 0.0)  # of a single hand
+    placed = hands_in_one_space(prediction.replace(offset=offset))
+    examples = _examples(
+        np.full((len(shown), IMAGE_SIZE, IMAGE_SIZE, 3), PAPER, np.uint8),
+        [hands[side].faces if table.has_meshes else SKELETON_FACES for side in SIDES],
+        valid,
+        (truth.vertices_xyz, truth.joints_xyz),
+        np.where(valid[..., None, None], placed, np.nan)[:, None],
+        np.stack([0 * offset, offset], axis=1),
+        batch.get("camera"),
+    )
+    pairs = zip(shown, examples, strict=True)
+    return [one._replace(example=example, note=note) for one, example in pairs]
 
 
-def _in_one_space(hands: Hands, valid: np.ndarray) -> np.ndarray:
-    """Meshes or skeletons (n, 2, V, 3), NaN for a hand that does not count.
-
-    The left wrist is at the origin and the right one at the offset; a single hand's wrist is at
-    the origin.
-    """
-    points = hands.vertices_xyz
-    points = skeleton_mesh(hands.joints_xyz) if points is None else points
-    offset = np.where(valid.all(-1, keepdims=True), hands.offset, 0.0)
-    placed = hands_in_one_space(hands.replace(vertices_xyz=points, offset=offset))
-    return np.where(valid[..., None, None], placed, np.nan)
+def _drawn(hands: Hands) -> Hands:
+    """The hands in numpy, with skeletons for vertices where they have no meshes."""
+    hands = jax.tree.map(np.asarray, hands)
+    if hands.vertices_xyz is None:
+        return hands.replace(vertices_xyz=skeleton_mesh(hands.joints_xyz))
+    return hands

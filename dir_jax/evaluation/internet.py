@@ -6,105 +6,60 @@ wrist, no scaling (docs/method.md, "Evaluation protocols").
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from dir_jax.evaluation.metrics import MILLIMETRES
-from dir_jax.evaluation.protocols import PROTOCOLS, WRIST, Hands, align, distance
-from mano_jax.constants import JOINTS
+from dir_jax.evaluation.metrics import MILLIMETRES, figure, known, known_mean
+from dir_jax.evaluation.protocols import WRIST, Hands
 
 GROUPS = ("single", "interacting", "all")
 
 
-@struct.dataclass
-class InterNetErrors:
-    """Errors of B samples.
-
-    Attributes:
-      joint_mm: (B, 2, 21) relative to each hand's wrist; 0 where not valid.
-      valid: (B, 2, 21) bool, joints that count: annotated, on a hand whose wrist is annotated.
-      root_mm: (B,) error of the vector between the wrists, or None without predicted offsets.
-      root_valid: (B,) bool, both wrists annotated.
-      interacting: (B,) bool, both hands have annotated joints.
-    """
-
-    joint_mm: jax.Array
-    valid: jax.Array
-    root_mm: jax.Array | None
-    root_valid: jax.Array
-    interacting: jax.Array
-
-
-@jax.jit
-def internet_errors(prediction: Hands, joints_xyz: jax.Array, valid: jax.Array) -> InterNetErrors:
-    """Errors against the annotated joints.
+def internet_errors(
+    prediction: Hands, joints_xyz: np.ndarray, valid: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Errors of B samples against the annotated joints.
 
     Args:
       prediction: predicted hands.
       joints_xyz: (B, 2, 21, 3) annotated joints, camera metres, our joint order.
       valid: (B, 2, 21) bool, which of them are annotated.
+
+    Returns:
+      joint_mm (B, 2, 21) relative to each hand's wrist, NaN where the joint or the wrist is not
+      annotated; root_mm (B,) error of the vector between the wrists, NaN without both and without
+      a predicted offset; interacting (B,) bool, both hands have annotated joints.
     """
-    valid = valid.astype(bool)
     interacting = valid.any(-1).all(-1)
     # Root-relative positions mean nothing without the root.
-    valid = valid & valid[..., WRIST : WRIST + 1]
-    true_xyz = jnp.where(valid[..., None], joints_xyz, 0.0)
-    aligned = align(prediction, Hands(true_xyz), PROTOCOLS["wrist_unscaled"])
-    root_mm = None
+    valid = valid & valid[..., WRIST, None]
+    predicted, true = np.asarray(prediction.joints_xyz, np.float64), np.asarray(joints_xyz)
+    difference = (predicted - predicted[:, :, WRIST, None]) - (true - true[:, :, WRIST, None])
+    joint_mm = known(MILLIMETRES * np.linalg.norm(difference, axis=-1), valid)
+    root_mm = np.full(len(valid), np.nan)
     if prediction.offset is not None:
-        true_vector = true_xyz[:, 1, WRIST] - true_xyz[:, 0, WRIST]
-        root_mm = MILLIMETRES * distance(true_vector, prediction.offset)
-    return InterNetErrors(
-        joint_mm=jnp.where(valid, MILLIMETRES * distance(aligned.joints_xyz, true_xyz), 0.0),
-        valid=valid,
-        root_mm=root_mm,
-        root_valid=valid[:, 0, WRIST] & valid[:, 1, WRIST],
-        interacting=interacting,
-    )
+        difference = true[:, 1, WRIST] - true[:, 0, WRIST] - np.asarray(prediction.offset)
+        root_mm = MILLIMETRES * np.linalg.norm(difference, axis=-1)
+        root_mm = known(root_mm, valid[..., WRIST].all(-1))
+    return {"joint_mm": joint_mm, "root_mm": root_mm, "interacting": interacting}
 
 
-class InterNetTotals:
-    """Running sums over a data set.
+def internet_summary(
+    joint_mm: np.ndarray, root_mm: np.ndarray, interacting: np.ndarray
+) -> dict[str, float | int | None]:
+    """`{group}_mpjpe_mm` and `{group}_samples` of every group, and `mrrpe_mm`, of N samples.
 
-    Like InterNet's evaluation, the mean of a group is the mean over the 42 joints of each joint's
-    mean error, so that rarely annotated joints weigh as much as the others.
+    Like in InterNet's evaluation, the mean of a group is the mean over the 42 joints of each
+    joint's mean error, so that rarely annotated joints weigh as much as the others.
+
+    Args:
+      joint_mm: (N, 2, 21) as from `internet_errors`.
+      root_mm: (N,).
+      interacting: (N,) bool.
     """
-
-    def __init__(self):
-        self._sum = {group: np.zeros((2, JOINTS)) for group in GROUPS}
-        self._count = {group: np.zeros((2, JOINTS)) for group in GROUPS}
-        self._samples = dict.fromkeys(GROUPS, 0)
-        self._root_sum, self._root_count = 0.0, 0
-
-    def add(self, errors: InterNetErrors, mask: np.ndarray) -> None:
-        """Adds a batch.
-
-        Args:
-          errors: of B samples.
-          mask: (B,) bool, samples that count.
-        """
-        valid = np.asarray(errors.valid) & np.asarray(mask, bool)[:, None, None]
-        counted, interacting = valid.any((1, 2)), np.asarray(errors.interacting)
-        joint_mm = np.asarray(errors.joint_mm, np.float64)
-        chosen = (counted & ~interacting, counted & interacting, counted)
-        for group, rows in zip(GROUPS, chosen, strict=True):
-            self._samples[group] += int(rows.sum())
-            self._count[group] += valid[rows].sum(0)
-            self._sum[group] += np.where(valid[rows], joint_mm[rows], 0.0).sum(0)
-        if errors.root_mm is not None:
-            rows = counted & interacting & np.asarray(errors.root_valid)
-            self._root_sum += np.asarray(errors.root_mm, np.float64)[rows].sum()
-            self._root_count += int(rows.sum())
-
-    def summary(self) -> dict[str, float | int | None]:
-        """`{group}_mpjpe_mm` and `{group}_samples` of every group, and `mrrpe_mm`."""
-        result: dict[str, float | int | None] = {}
-        for group in GROUPS:
-            seen = self._count[group] > 0
-            means = self._sum[group][seen] / self._count[group][seen]
-            result[f"{group}_mpjpe_mm"] = float(means.mean()) if seen.any() else None
-            result[f"{group}_samples"] = self._samples[group]
-        result["mrrpe_mm"] = self._root_sum / self._root_count if self._root_count else None
-        return result
+    counted = ~np.isnan(joint_mm).all((1, 2))
+    result: dict[str, float | int | None] = {}
+    chosen = (counted & ~interacting, counted & interacting, counted)
+    for group, rows in zip(GROUPS, chosen, strict=True):
+        result[f"{group}_mpjpe_mm"] = figure(known_mean(joint_mm[rows], 0))
+        result[f"{group}_samples"] = int(rows.sum())
+    return result | {"mrrpe_mm": figure(root_mm[counted & interacting])}

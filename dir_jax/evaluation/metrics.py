@@ -8,6 +8,7 @@ table, so a new metric appears in all of them. Definitions: docs/method.md, "Eva
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from flax import struct
 import mano_jax
 from dir_jax.evaluation.interpenetration import intersection_volume_cm3
 from dir_jax.evaluation.protocols import (
+    MAIN_PROTOCOL,
     PROTOCOLS,
     WRIST,
     Hands,
@@ -26,8 +28,8 @@ from dir_jax.evaluation.protocols import (
     align,
     distance,
     hands_in_one_space,
-    project_px,
 )
+from dir_jax.losses.targets import project
 from dir_jax.models.types import IMAGE_SIZE
 from mano_jax.constants import SIDES
 
@@ -61,14 +63,14 @@ class Comparison:
 
     def allows(self, metric: Metric) -> bool:
         """Whether all that a metric needs is there."""
-        meshes = self.truth.vertices_xyz is not None and self.prediction.vertices_xyz is not None
+        truth, prediction = self.truth, self.prediction
         there = {
-            "vertices_xyz": meshes,
-            "camera": self.camera is not None,
-            "offset": self.prediction.offset is not None,
-            "joints_px": self.prediction.joints_px is not None,
+            "vertices_xyz": (truth.vertices_xyz, prediction.vertices_xyz),
+            "camera": (self.camera,),
+            "offset": (prediction.offset,),
+            "joints_px": (prediction.joints_px,),
         }
-        return all(there[need] for need in metric.needs)
+        return not any(part is None for need in metric.needs for part in there[need])
 
 
 def joint_mm(comparison: Comparison) -> jax.Array:
@@ -87,8 +89,13 @@ def mpvpe(comparison: Comparison) -> jax.Array:
     return MILLIMETRES * distance(aligned.vertices_xyz, truth.vertices_xyz).mean(-1)
 
 
+def _px(points_xyz: jax.Array, camera: jax.Array) -> jax.Array:
+    """Pixels (B, 2, N, 2) of the crop."""
+    return (project(camera, points_xyz) + 1) * (IMAGE_SIZE / 2)
+
+
 def _aligned_px(points_xyz: jax.Array, true_xyz: jax.Array, camera: jax.Array) -> jax.Array:
-    return distance(project_px(points_xyz, camera), project_px(true_xyz, camera)).mean(-1)
+    return distance(_px(points_xyz, camera), _px(true_xyz, camera)).mean(-1)
 
 
 def joint_px(comparison: Comparison) -> jax.Array:
@@ -151,7 +158,7 @@ def pa_mpvpe(comparison: Comparison) -> jax.Array:
 
 def overlay(comparison: Comparison) -> jax.Array:
     """Mean distance in the crop of the joints, where the model's own camera shows them."""
-    true_px = project_px(comparison.truth.joints_xyz, comparison.camera)
+    true_px = _px(comparison.truth.joints_xyz, comparison.camera)
     return distance(comparison.prediction.joints_px, true_px).mean(-1)
 
 
@@ -181,7 +188,7 @@ def silhouette_overlap(comparison: Comparison) -> jax.Array:
 
     Intersection over union of the cells of a 32x32 map that either hand's vertices fall in.
     """
-    points_px = project_px(comparison.truth.vertices_xyz, comparison.camera)
+    points_px = _px(comparison.truth.vertices_xyz, comparison.camera)
     cells = jnp.floor(points_px * (_CELLS / IMAGE_SIZE))
     cells = jnp.clip(jnp.nan_to_num(cells), -1, _CELLS).astype(jnp.int32) + 1
     side = _CELLS + 2  # a border collects what lies outside
@@ -194,9 +201,8 @@ def silhouette_overlap(comparison: Comparison) -> jax.Array:
 
 
 def _shared_volume(hands: Hands, models: mano_jax.HandPair) -> np.ndarray:
-    placed = hands_in_one_space(hands)
     faces = [models[side].faces for side in SIDES]
-    return intersection_volume_cm3([placed[:, 0], placed[:, 1]], faces)
+    return intersection_volume_cm3(np.moveaxis(hands_in_one_space(hands), 1, 0), faces)
 
 
 class Metric(NamedTuple):
@@ -272,28 +278,21 @@ def shown_in(place: str) -> list[Metric]:
     return [metric for metric in METRICS if place in metric.shown]
 
 
-@struct.dataclass
-class Measured:
-    """What was measured of B samples.
-
-    Attributes:
-      values: by the name of the protocol ("" for what is not aligned) and of the metric: (B, 2)
-        for each hand or (B,) for the pair.
-      joint_mm: (B, 2, 21) by the name of the protocol.
-    """
-
-    values: dict[str, dict[str, jax.Array]]
-    joint_mm: dict[str, jax.Array]
+Measured = dict[str, dict[str, jax.Array]]
+"""What was measured of B samples: by the name of the protocol ("" for what is not aligned) and of
+the metric (B, 2) for each hand or (B,) for the pair; and by protocol "joint_mm" (B, 2, 21)."""
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+EVERYTHING = ("", *PROTOCOLS)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
 def measure(
     hands: mano_jax.HandPair,
     prediction: Hands,
     truth: Hands,
     camera: jax.Array | None = None,
-    protocols: tuple[str, ...] = tuple(PROTOCOLS),
-    unaligned: bool = True,
+    wanted: tuple[str, ...] = EVERYTHING,
 ) -> Measured:
     """Measures B samples on the device: every metric that is not slow.
 
@@ -302,21 +301,17 @@ def measure(
       prediction: predicted hands; what they lack is not measured.
       truth: true hands, absolute camera positions.
       camera: (B, 3, 3) intrinsics of the crop, or None: no pixel errors.
-      protocols: names from `PROTOCOLS`.
-      unaligned: whether to measure what no protocol is needed for.
+      wanted: names from `PROTOCOLS`, and "" for what no protocol is needed for.
     """
-    found = Measured({"": {}}, {})
-    for name in protocols:
-        protocol = PROTOCOLS[name]
+    found: Measured = {}
+    for name in wanted:
+        protocol = PROTOCOLS[name or MAIN_PROTOCOL]
         aligned = align(prediction, truth, protocol)
         comparison = Comparison(prediction, aligned, truth, camera, protocol, hands)
-        found.joint_mm[name] = joint_mm(comparison)
-        found.values[name] = {}
-        for metric in METRICS:
-            values = found.values[name if metric.aligned else ""]
-            wanted = not metric.slow and (metric.aligned or unaligned)
-            if wanted and metric.name not in values and comparison.allows(metric):
-                values[metric.name] = metric.measure(comparison)
+        chosen = [m for m in METRICS if m.aligned == bool(name) and not m.slow]
+        found[name] = {m.name: m.measure(comparison) for m in chosen if comparison.allows(m)}
+        if name:
+            found[name]["joint_mm"] = joint_mm(comparison)
     return found
 
 
@@ -335,11 +330,31 @@ def measure_slow(
       By the metric's name: (B,), NaN where a pair does not count.
     """
     rows = [jax.tree.map(lambda a: np.asarray(a)[counted], part) for part in (prediction, truth)]
-    comparison = Comparison(rows[0], rows[0], rows[1], None, next(iter(PROTOCOLS.values())), hands)
+    comparison = Comparison(rows[0], rows[0], rows[1], None, PROTOCOLS[MAIN_PROTOCOL], hands)
     found = {}
     for metric in METRICS:
         if metric.slow and comparison.allows(metric):
             found[metric.name] = np.full(len(counted), np.nan)
-            if counted.any():
-                found[metric.name][counted] = metric.measure(comparison)
+            found[metric.name][counted] = metric.measure(comparison)
     return found
+
+
+def known(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Values, NaN where they do not count.
+
+    What counts and is not a number becomes infinite, lest it pass for something that does not
+    count and make a mean look better.
+    """
+    return np.where(valid, np.where(np.isnan(values), np.inf, values), np.nan)
+
+
+def known_mean(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """Mean of what counts (see `known`); NaN where nothing does."""
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of an empty mean
+        return np.nanmean(np.asarray(values, np.float64), axis)
+
+
+def figure(values: np.ndarray) -> float | None:
+    """The mean of what counts for `evaluation.json`; None where nothing does."""
+    mean = float(known_mean(values))
+    return None if np.isnan(mean) else mean

@@ -20,7 +20,6 @@ from dir_jax.evaluation.tables import (
     cell,
     internet_rows,
     protocol_rows,
-    source_line,
     table_columns,
 )
 from dir_jax.pictures.figures import HUES, THEME, StageView, hands_figure, stage_name
@@ -95,12 +94,12 @@ def _label(results: Results, name: str, what: str) -> str:
 
 def _protocol_table(results: Results, protocol: str) -> Html:
     rows, sources = protocol_rows(results, protocol)
+    sources = map(note, sources)
     names, body = list(results), []
     for row in rows[1:]:
         body.append(row)
         if names and row[0] == names[0]:
             body += _interval(results[names.pop(0)], protocol)
-    sources = [note(source_line(*source)) for source in sources.items()]
     return section(
         protocol, note(f"{PROTOCOLS[protocol].meaning}."), table(["", *rows[0][1:]], body), *sources
     )
@@ -200,7 +199,7 @@ def _by_stage(results: Results) -> list[Html]:
 def _groups(results: Results) -> list[Html]:
     """Errors of samples grouped by what makes them hard."""
     charts = []
-    for column, difficulty in DIFFICULTIES.items():
+    for column, (title, _) in DIFFICULTIES.items():
         found = {name: result.get(f"by_{column}") or [] for name, result in results.items()}
         known = {name: groups for name, groups in found.items() if any(map(_size, groups))}
         if known:
@@ -208,7 +207,7 @@ def _groups(results: Results) -> list[Html]:
             labels = [f"{_limits(group)}<br>{_size(group)} samples" for group in first]
             key = METRICS[0].key()
             heights = {name: [group[key] for group in groups] for name, groups in known.items()}
-            charts.append(chart(_bars(heights, labels, difficulty.title, MAIN_ERROR)))
+            charts.append(chart(_bars(heights, labels, title, MAIN_ERROR)))
     return [section("Where it fails", *charts)] if charts else []
 
 

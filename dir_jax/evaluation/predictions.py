@@ -25,35 +25,49 @@ import functools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import mano_jax
 from dir_jax.evaluation.array_archive import ArrayArchive
-from dir_jax.evaluation.internet import internet_errors
-from dir_jax.evaluation.labels import filled_batches
+from dir_jax.evaluation.ground_truth import filled_batches
 from dir_jax.evaluation.protocols import MIDDLE_KNUCKLE, WRIST, Hands, measured_hands
 from dir_jax.evaluation.runner import Progress
 from dir_jax.evaluation.scores import Scores
 from dir_jax.models.types import LENGTH_SCALE
 from mano_jax.constants import JOINTS, VERTICES
 
+
+class Wanted(NamedTuple):
+    """What an array must be.
+
+    Attributes:
+      shape: behind the samples' axis.
+      kinds: of numpy's `dtype.kind`.
+      called: the same in an error.
+    """
+
+    shape: tuple[int, ...]
+    kinds: str = "f"
+    called: str = "float32 or float64"
+
+
+_NAMES = {"sample_ids": Wanted((), "USiu", "text")}
 PREDICTED = {
-    "vertices_xyz": (2, VERTICES, 3),
-    "joints_xyz": (2, JOINTS, 3),
-    "offset": (3,),
-}
+    "vertices_xyz": Wanted((2, VERTICES, 3)),
+    "joints_xyz": Wanted((2, JOINTS, 3)),
+    "offset": Wanted((3,)),
+} | _NAMES
 TRUE = {
-    "gt_vertices_xyz": (2, VERTICES, 3),
-    "gt_joints_xyz": (2, JOINTS, 3),
-    "camera": (3, 3),
-    "hand_valid": (2,),
-    "annotated_joints_xyz": (2, JOINTS, 3),
-    "joint_valid": (2, JOINTS),
-}
-MASKS = ("hand_valid", "joint_valid")
+    "gt_vertices_xyz": Wanted((2, VERTICES, 3)),
+    "gt_joints_xyz": Wanted((2, JOINTS, 3)),
+    "camera": Wanted((3, 3)),
+    "hand_valid": Wanted((2,), "biu", "bool"),
+    "annotated_joints_xyz": Wanted((2, JOINTS, 3)),
+    "joint_valid": Wanted((2, JOINTS), "biu", "bool"),
+} | _NAMES
 PER_HAND = ("vertices_xyz", "joints_xyz", "gt_vertices_xyz", "gt_joints_xyz")
 
 CAMERA_SPACE = 0.25
@@ -63,11 +77,6 @@ HAND_LENGTHS = (0.05, 0.30)
 """Metres from wrist to middle fingertip between which a median hand must lie."""
 BATCH = 250
 """Samples scored at a time: a thousand are four batches of one compiled program."""
-_CHUNK = 512
-
-
-class PredictionsError(ValueError):
-    """A predictions file that cannot be scored; one plain line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,10 +111,12 @@ class PredictionTable:
             yield self.take(indices) | {"index": indices, "mask": mask}
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Arrays of chosen samples, predictions and ground truth."""
+        """Arrays of chosen samples, predictions and ground truth; always with hand_valid, bool."""
         batch = {name: _native(array[indices]) for name, array in self.predicted.items()}
         rows = self.rows[indices]
-        return batch | {name: _native(array[rows]) for name, array in self.true.items()}
+        batch |= {name: _native(array[rows]) for name, array in self.true.items()}
+        valid = batch.get("hand_valid", np.ones((len(rows), 2)))
+        return batch | {"hand_valid": valid.astype(bool)}
 
     def hands(self, pair: mano_jax.HandPair, batch: Mapping[str, Any]) -> tuple[Hands, Hands]:
         """Predicted and true hands of a batch; the former relative to their wrists, with offset.
@@ -158,80 +169,68 @@ def read_predictions(
       ground_truth: npz file of the ground truth; None: it is in the same file.
 
     Raises:
-      PredictionsError, ArchiveError: what is wrong, in one line.
+      ValueError: what is wrong, in one line.
     """
     archive = ArrayArchive(path)
     truth_path = path if ground_truth is None else ground_truth
     truth = archive if ground_truth is None else ArrayArchive(ground_truth)
     if "vertices_xyz" not in archive and "joints_xyz" not in archive:
-        raise PredictionsError(
+        raise ValueError(
             f"{path}: holds {_names(archive)}; wanted vertices_xyz (N, 2, {VERTICES}, 3) "
             f"or joints_xyz (N, 2, {JOINTS}, 3)"
         )
     if "gt_vertices_xyz" not in truth and "gt_joints_xyz" not in truth:
-        raise PredictionsError(
+        raise ValueError(
             f"{truth_path}: holds {_names(truth)}; wanted the ground truth too, "
             f"gt_vertices_xyz (N, 2, {VERTICES}, 3) or gt_joints_xyz (or give --ground_truth)"
         )
     predicted = _checked(path, archive, PREDICTED)
     true = _checked(truth_path, truth, TRUE)
-    count, total = (len(next(iter(arrays.values()))) for arrays in (predicted, true))
-    ids = _sample_ids(path, archive, count)
-    true_ids = ids if archive is truth else _sample_ids(truth_path, truth, total)
-    if archive is truth or ids is None or true_ids is None:
+    ids, true_ids = predicted.pop("sample_ids", None), true.pop("sample_ids", None)
+    if ids is not None and true_ids is not None:
+        rows = _matched(path, ids.tolist(), truth_path, true_ids.tolist())
+    else:
+        count, total = (len(next(iter(arrays.values()))) for arrays in (predicted, true))
+        rows = np.arange(count)
         if count != total:
-            raise PredictionsError(
+            raise ValueError(
                 f"{path} has {count} predictions, {truth_path} {total} samples of ground truth; "
                 "wanted as many, or sample_ids in both"
             )
-        rows = np.arange(count)
-    else:
-        rows = _matched(path, ids.tolist(), truth_path, true_ids.tolist())
-    _check_finite(path, predicted, true, rows)
+    table = PredictionTable(pathlib.Path(path).stem, predicted, true, rows, ids)
+    _check_finite(path, table)
     _check_cameras(truth_path, true)
     _check_units(path, {**predicted, **true})
-    return PredictionTable(pathlib.Path(path).stem, predicted, true, rows, ids)
+    return table
 
 
 def _names(archive: Mapping[str, np.ndarray]) -> str:
     return ", ".join(sorted(archive)) or "nothing"
 
 
-def _checked(path, archive: Mapping, wanted: Mapping[str, tuple[int, ...]]) -> dict:
+def _checked(path, archive: Mapping, wanted: Mapping[str, Wanted]) -> dict[str, np.ndarray]:
     """The arrays of `wanted` that are there, after a look at shape, type and length."""
     found = {name: archive[name] for name in wanted if name in archive}
     for name, array in found.items():
-        shape = wanted[name]
+        shape, kinds, called = wanted[name]
         if array.ndim != 1 + len(shape) or array.shape[1:] != shape:
             text = ", ".join(["N", *map(str, shape)])
-            raise PredictionsError(f"{path}: {name} has shape {array.shape}, wanted ({text})")
-        if array.dtype.kind not in ("biu" if name in MASKS else "f"):
-            kind = "bool" if name in MASKS else "float32 or float64"
-            raise PredictionsError(f"{path}: {name} has dtype {array.dtype}, wanted {kind}")
+            raise ValueError(f"{path}: {name} has shape {array.shape}, wanted ({text})")
+        if array.dtype.kind not in kinds:
+            raise ValueError(f"{path}: {name} has dtype {array.dtype}, wanted {called}")
     lengths = {name: len(array) for name, array in found.items()}
     if len(set(lengths.values())) > 1:
         text = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise PredictionsError(f"{path}: the arrays have different numbers of samples: {text}")
+        raise ValueError(f"{path}: the arrays have different numbers of samples: {text}")
     if 0 in lengths.values():
-        raise PredictionsError(f"{path}: there are no samples in it")
+        raise ValueError(f"{path}: there are no samples in it")
+    if "sample_ids" in found:
+        ids = np.asarray(found["sample_ids"])
+        ids = np.char.decode(ids, "utf-8", "replace") if ids.dtype.kind == "S" else ids.astype(str)
+        if len(np.unique(ids)) < len(ids):
+            raise ValueError(f"{path}: a name occurs more than once in sample_ids")
+        found["sample_ids"] = ids
     return found
-
-
-def _sample_ids(path, archive: Mapping, count: int) -> np.ndarray | None:
-    """sample_ids as text, or None when there are none; numbers and bytes become text."""
-    if "sample_ids" not in archive:
-        return None
-    ids = np.asarray(archive["sample_ids"])
-    if ids.shape != (count,):
-        raise PredictionsError(f"{path}: sample_ids has shape {ids.shape}, wanted ({count},)")
-    if ids.dtype.kind not in "USiu":
-        raise PredictionsError(f"{path}: sample_ids has dtype {ids.dtype}, wanted text")
-    if ids.dtype.kind == "S":
-        ids = np.array([name.decode("utf-8", "replace") for name in ids.tolist()])
-    ids = ids.astype(str)
-    if len(np.unique(ids)) < count:
-        raise PredictionsError(f"{path}: a name occurs more than once in sample_ids")
-    return ids
 
 
 def _matched(path, ids: list[str], truth_path, true_ids: list[str]) -> np.ndarray:
@@ -241,32 +240,30 @@ def _matched(path, ids: list[str], truth_path, true_ids: list[str]) -> np.ndarra
     absent = len(place) - (len(ids) - len(missing))
     if missing or absent:
         example = f", for example {missing[0]!r}" if missing else ""
-        raise PredictionsError(
+        raise ValueError(
             f"{path}: {len(missing)} of {len(ids)} sample_ids are not in {truth_path}{example}; "
             f"{absent} of its samples have no prediction; wanted the same samples in both"
         )
     return np.array([place[name] for name in ids])
 
 
-def _check_finite(path, predicted: Mapping, true: Mapping, rows: np.ndarray) -> None:
+def _check_finite(path, table: PredictionTable) -> None:
     """Refuses NaN and infinity in anything that counts."""
-    valid = true.get("hand_valid")
-    for name, array in {**predicted, **true}.items():
-        if array.dtype.kind != "f" or name == "annotated_joints_xyz":
-            continue
-        bad: list[int] = []
-        for start in range(0, len(array), _CHUNK):
-            finite = np.isfinite(array[start : start + _CHUNK])
-            if name in PER_HAND and valid is not None:
-                order = rows if name in predicted else np.arange(len(array))
-                ignored = ~np.asarray(valid[order[start : start + _CHUNK]], bool)
-                finite = finite.all((2, 3)) | ignored
-            wrong = ~finite.reshape(len(finite), -1).all(1)
-            bad += (np.flatnonzero(wrong) + start).tolist()
-        if bad:
-            shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
-            raise PredictionsError(
-                f"{path}: {name} is not finite in {len(bad)} of {len(array)} rows ({shown}); "
+    bad: dict[str, list[int]] = {}
+    for batch in table.batches(BATCH):
+        for name, array in batch.items():
+            if array.dtype.kind == "f" and name != "annotated_joints_xyz":
+                finite = np.isfinite(array)
+                if name in PER_HAND:
+                    finite = finite.all((2, 3)) | ~batch["hand_valid"]
+                wrong = batch["mask"] & ~finite.reshape(len(array), -1).all(1)
+                bad.setdefault(name, []).extend(batch["index"][wrong].tolist())
+    for name, rows in bad.items():
+        if rows:
+            rows = sorted(rows if name in table.predicted else table.rows[rows].tolist())
+            shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+            raise ValueError(
+                f"{path}: {name} is not finite in {len(rows)} of {len(table)} rows ({shown}); "
                 "leave those samples out, or mark their hands in hand_valid"
             )
 
@@ -278,7 +275,7 @@ def _check_cameras(path, true: Mapping[str, np.ndarray]) -> None:
     camera = np.asarray(true["camera"])
     bad = ~((camera[:, [0, 1], [0, 1]] > 0).all(1) & (camera[:, 2, 2] != 0))
     if bad.any():
-        raise PredictionsError(
+        raise ValueError(
             f"{path}: camera has no focal length in {int(bad.sum())} of {len(bad)} rows (row "
             f"{int(np.argmax(bad))}); wanted [[f, 0, x], [0, f, y], [0, 0, 1]] of the 256x256 crop"
         )
@@ -301,7 +298,7 @@ def _check_units(path, arrays: Mapping[str, np.ndarray]) -> None:
                     hint = f"these look like {unit}: {remedy}"
                     break
             low, high = (round(100 * value) for value in HAND_LENGTHS)
-            raise PredictionsError(
+            raise ValueError(
                 f"{path}: the median hand of {name} is {length:.3g} long, wanted {low}-{high} cm "
                 f"in metres ({hint})"
             )
@@ -341,15 +338,13 @@ def score_predictions(
     scores = Scores(hands, slow=volumes)
     with jax.enable_x64(True):
         for batch in table.batches(min(BATCH, len(table))):
-            mask = batch["mask"]
-            valid = batch.get("hand_valid", np.ones((len(mask), 2), bool)).astype(bool)
+            mask, annotated = batch["mask"], batch.get("annotated_joints_xyz")
             prediction, truth = table.hands(hands, batch)
-            valid = valid & mask[:, None]
-            scores.add(prediction, truth, batch.get("camera"), valid, batch["index"])
-            if "annotated_joints_xyz" in batch:
-                annotated = batch["annotated_joints_xyz"]
-                known = batch.get("joint_valid", np.isfinite(annotated).all(-1))
-                scores.internet.add(internet_errors(prediction, annotated, known), mask)
+            valid = batch["hand_valid"] & mask[:, None]
+            if annotated is not None:
+                known = batch.get("joint_valid", np.isfinite(annotated).all(-1)).astype(bool)
+                annotated = (annotated, known & mask[:, None, None])
+            scores.add(prediction, truth, batch.get("camera"), valid, batch["index"], annotated)
             if progress is not None:
                 progress(int(mask.sum()))
     return scores

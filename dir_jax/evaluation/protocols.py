@@ -129,36 +129,9 @@ def hands_in_one_space(hands: Hands) -> np.ndarray:
     return placed
 
 
-def project_px(points_xyz: jax.Array, camera: jax.Array) -> jax.Array:
-    """Pinhole projection.
-
-    Args:
-      points_xyz: (B, 2, N, 3) camera axes.
-      camera: (B, 3, 3) intrinsics.
-
-    Returns:
-      (B, 2, N, 2) pixels.
-    """
-    # Not in TF32: its ten bits of mantissa would cost a pixel.
-    homogeneous = jnp.einsum(
-        "bhni,bji->bhnj", points_xyz, camera, precision=jax.lax.Precision.HIGHEST
-    )
-    return homogeneous[..., :2] / homogeneous[..., 2:]
-
-
 def distance(a: jax.Array, b: jax.Array) -> jax.Array:
     """Euclidean distance (...) between points (..., D)."""
     return jnp.linalg.norm(a - b, axis=-1)
-
-
-def hand_scale(truth_joints: jax.Array, predicted_joints: jax.Array) -> jax.Array:
-    """Factor (..., 1, 1) that gives the predicted palm the true length |J9 - J0|."""
-
-    def length(joints: jax.Array) -> jax.Array:
-        return distance(joints[..., MIDDLE_KNUCKLE, :], joints[..., WRIST, :])
-
-    # A prediction collapsed to a point has no scale; the floor keeps its error finite, and large.
-    return (length(truth_joints) / jnp.maximum(length(predicted_joints), 1e-9))[..., None, None]
 
 
 def align(prediction: Hands, truth: Hands, protocol: Protocol) -> Hands:
@@ -167,11 +140,20 @@ def align(prediction: Hands, truth: Hands, protocol: Protocol) -> Hands:
     Returns:
       The prediction in the ground truth's frame; joints and vertices only.
     """
-    root = slice(protocol.root, protocol.root + 1)
-    factor = hand_scale(truth.joints_xyz, prediction.joints_xyz) if protocol.scaled else 1.0
-    source, target = prediction.joints_xyz[..., root, :], truth.joints_xyz[..., root, :]
+    root, factor = protocol.root, 1.0
+    source, target = prediction.joints_xyz, truth.joints_xyz
+    if protocol.scaled:
+        predicted, true = (
+            distance(joints[..., MIDDLE_KNUCKLE, :], joints[..., WRIST, :])[..., None, None]
+            for joints in (source, target)
+        )
+        # A prediction collapsed to a point has no scale; the floor keeps its error finite, and
+        # large.
+        factor = true / jnp.maximum(predicted, 1e-9)
 
     def place(points: jax.Array | None) -> jax.Array | None:
-        return None if points is None else (points - source) * factor + target
+        if points is None:
+            return None
+        return (points - source[..., root, None, :]) * factor + target[..., root, None, :]
 
     return Hands(place(prediction.joints_xyz), place(prediction.vertices_xyz))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,28 +11,17 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import mano_jax
-from dir_jax.evaluation.internet import internet_errors
-from dir_jax.evaluation.labels import MeanHand
+from dir_jax.evaluation.ground_truth import MeanHand, true_hands
 from dir_jax.evaluation.metrics import shown_in
-from dir_jax.evaluation.protocols import MAIN_PROTOCOL, Hands, measured_hands
+from dir_jax.evaluation.protocols import MAIN_PROTOCOL, PROTOCOLS, Hands, measured_hands
 from dir_jax.evaluation.scores import Scores
-from dir_jax.losses.targets import pose_batch
 from dir_jax.models.network import estimate
 from dir_jax.models.types import LENGTH_SCALE, Stage
 from input_pipeline.files import write_json
 
-_LABELS = (
-    *("global_orient", "hand_pose", "betas", "transl"),
-    *("camera", "joints_xyz", "joint_valid"),
-)
+_LABELS = ("global_orient", "hand_pose", "betas", "transl", "camera")
 
 Progress = Callable[[int], None]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def true_hands(hands: mano_jax.HandPair, labels: dict[str, jax.Array]) -> Hands:
-    """What the labels of a batch say (see `input_pipeline.batches`)."""
-    return measured_hands(hands, pose_batch(labels, hands).vertices)
 
 
 def predicted_hands(hands: mano_jax.HandPair, stage: Stage) -> Hands:
@@ -49,7 +37,7 @@ class Evaluation:
       model: the network.
       variables: its {"params", "batch_stats"}.
       hands: the hand models.
-      baseline: the training set's mean hand (see `labels.mean_hand`); None leaves
+      baseline: the training set's mean hand (see `ground_truth.mean_hand`); None leaves
         `baseline_mean_hand` null.
       volumes: whether to measure interpenetration (about a millisecond a sample).
 
@@ -67,10 +55,8 @@ class Evaluation:
         volumes: bool = True,
     ):
         self._model, self._hands, self._variables, self._sharding = model, hands, variables, None
-        self.scores = Scores(hands, slow=volumes)
-        self._earlier: list[Scores] = []
-        self._baseline = baseline
-        self._mean_scores = None if baseline is None else Scores(hands, unaligned=False)
+        self._baseline, self._mean_scores = baseline, Scores(hands, tuple(PROTOCOLS))
+        self.scores, self._earlier = Scores(hands, slow=volumes), []
 
     def add(self, batch: dict[str, np.ndarray], estimates: Sequence[Stage] | None = None) -> None:
         """Adds a batch.
@@ -86,17 +72,17 @@ class Evaluation:
         truth = true_hands(self._hands, labels)
         known = (truth, labels["camera"], valid, np.asarray(batch["index"]))
         *earlier, last = (predicted_hands(self._hands, stage) for stage in estimates)
-        if not self._earlier:
-            self._earlier = [
-                Scores(self._hands, (MAIN_PROTOCOL,), unaligned=False) for _ in earlier
-            ]
+        self._earlier = self._earlier or [Scores(self._hands, (MAIN_PROTOCOL,)) for _ in earlier]
         for scores, prediction in zip(self._earlier, earlier, strict=True):
             scores.add(prediction, *known)
-        self.scores.add(last, *known)
-        annotated = internet_errors(last, labels["joints_xyz"], labels["joint_valid"])
-        self.scores.internet.add(annotated, mask)
-        if self._mean_scores is not None:
-            self._mean_scores.add(self._mean_hands(len(mask)), *known)
+        joint_valid = np.asarray(batch["joint_valid"], bool) & mask[:, None, None]
+        self.scores.add(last, *known, (batch["joints_xyz"], joint_valid))
+        if self._baseline is not None:
+            vertices, offset = (
+                np.broadcast_to(np.float32(value), (len(mask), *value.shape))
+                for value in self._baseline[:2]
+            )
+            self._mean_scores.add(measured_hands(self._hands, vertices, offset), *known)
 
     def run(
         self, batches: Iterable[dict[str, np.ndarray]], progress: Progress | None = None
@@ -108,33 +94,23 @@ class Evaluation:
                 progress(int((np.asarray(batch["mask"]) > 0).sum()))
         return self
 
-    def _mean_hands(self, size: int) -> Hands:
-        vertices, offset = (
-            np.broadcast_to(np.asarray(value, np.float32), (size, *value.shape))
-            for value in (self._baseline.vertices_xyz, self._baseline.offset)
-        )
-        return measured_hands(self._hands, *jax.device_put((vertices, offset), self._sharding))
-
     def estimates(self, batch: dict[str, np.ndarray]) -> tuple[Stage, ...]:
-        """What the model says of a batch, on the devices."""
+        """What the model says of a batch, on this process's devices if they share it evenly."""
         if self._sharding is None:
-            self._place(len(batch["image"]))
+            devices = jax.local_devices()
+            if len(batch["image"]) % len(devices):
+                devices = devices[:1]
+            mesh = Mesh(np.array(devices), ("batch",))
+            self._sharding = NamedSharding(mesh, PartitionSpec("batch"))
+            self._variables = jax.device_put(self._variables, NamedSharding(mesh, PartitionSpec()))
         images = jax.device_put(batch["image"], self._sharding)
         return estimate(self._model, self._variables, images)
-
-    def _place(self, batch_size: int) -> None:
-        """Spreads batches over this process's devices when they can be shared evenly."""
-        devices = jax.local_devices()
-        if batch_size % len(devices):
-            devices = devices[:1]
-        mesh = Mesh(np.array(devices), ("batch",))
-        self._sharding = NamedSharding(mesh, PartitionSpec("batch"))
-        self._variables = jax.device_put(self._variables, NamedSharding(mesh, PartitionSpec()))
 
     def result(self, cameras: Sequence[str] | None = None) -> dict[str, Any]:
         """The content of `evaluation.json` so far (see `Scores.report`)."""
         by_stage = [scores.summary(MAIN_PROTOCOL) for scores in (*self._earlier, self.scores)]
-        return self.scores.report(self._mean_scores, cameras) | {"by_stage": by_stage}
+        baseline = self._baseline and self._mean_scores
+        return self.scores.report(baseline, cameras) | {"by_stage": by_stage}
 
 
 def validation_figures(result: dict[str, Any]) -> dict[str, float]:

@@ -13,12 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import mano_jax
-from dir_jax.evaluation.internet import InterNetTotals
+from dir_jax.evaluation.internet import internet_errors, internet_summary
 from dir_jax.evaluation.metrics import (
+    EVERYTHING,
     METRICS,
     PCK_THRESHOLDS_MM,
     Measured,
     Metric,
+    figure,
+    known,
+    known_mean,
     measure,
     measure_slow,
     shown_in,
@@ -31,54 +35,18 @@ LEVELS = (2.5, 97.5)
 """Percentiles between which 95 % of the resampled means lie."""
 
 
-class Difficulty(NamedTuple):
-    """A figure of the true hands that samples are grouped by.
-
-    Attributes:
-      title: of the errors in groups.
-      edges: limits of the groups, the lower one included.
-    """
-
-    title: str
-    edges: tuple[float, ...]
-
-
 DIFFICULTIES = {
-    "hands_distance_mm": Difficulty(
+    "hands_distance_mm": (
         "By the smallest distance between the true hands, mm",
         (0.0, 3.0, 10.0, 30.0, np.inf),  # below 3 mm they touch or sink into each other
     ),
-    "silhouette_overlap": Difficulty(
-        "By the overlap of the hands' silhouettes (occlusion)", (0.0, 0.01, 0.15, 0.35, 1.0)
+    "silhouette_overlap": (
+        "By the overlap of the hands' silhouettes (occlusion)",
+        (0.0, 0.01, 0.15, 0.35, 1.0),
     ),
 }
-"""By the metric's key."""
-
-
-class JointTotals:
-    """Running sums of every joint's distance under one protocol."""
-
-    def __init__(self):
-        self._hands = np.zeros(2)
-        self._sum = np.zeros((2, JOINTS))
-        self._within = np.zeros(len(PCK_THRESHOLDS_MM))
-
-    def add(self, joint_mm: np.ndarray, hand_valid: np.ndarray) -> None:
-        """Adds distances (B, 2, 21) of the hands (B, 2) bool that count."""
-        joint_mm = np.asarray(joint_mm, np.float64)
-        self._hands += hand_valid.sum(0)
-        self._sum += np.where(hand_valid[..., None], joint_mm, 0.0).sum(0)
-        ordered = np.sort(joint_mm[hand_valid].ravel())
-        self._within += np.searchsorted(ordered, PCK_THRESHOLDS_MM, side="right")
-
-    def pck(self) -> list[float]:
-        """Share of all joints of all counted hands within each of `PCK_THRESHOLDS_MM`."""
-        return (self._within / max(self._hands.sum() * JOINTS, 1)).tolist()
-
-    def by_joint_mm(self) -> dict[str, list[float]]:
-        """Mean error of every joint, by side."""
-        means = self._sum / np.maximum(self._hands, 1)[:, None]
-        return dict(zip(SIDES, means.tolist(), strict=True))
+"""Figures of the true hands that samples are grouped by, by the metric's key: title, and limits of
+the groups, the lower one included."""
 
 
 class Scores:
@@ -86,23 +54,17 @@ class Scores:
 
     Args:
       hands: the hand models.
-      protocols: names of those it is measured under.
-      unaligned: whether to measure what no protocol is needed for.
+      wanted: what of it is measured (see `measure`).
       slow: whether to measure the slow metrics too.
     """
 
     def __init__(
-        self,
-        hands: mano_jax.HandPair,
-        protocols: tuple[str, ...] = tuple(PROTOCOLS),
-        unaligned: bool = True,
-        slow: bool = False,
+        self, hands: mano_jax.HandPair, wanted: tuple[str, ...] = EVERYTHING, slow: bool = False
     ):
-        self.internet = InterNetTotals()
-        self._hands, self._protocols, self._slow = hands, protocols, slow
-        self._unaligned = unaligned
-        self._joints = {name: JointTotals() for name in protocols}
-        self._parts: dict[str, list[np.ndarray]] = {}
+        self._hands, self._wanted, self._slow = hands, wanted, slow
+        self._parts: dict[str, dict[str, list[np.ndarray]]] = {}
+        nobody = {"joint_mm": np.zeros((0, 2, JOINTS)), "root_mm": np.zeros(0)}
+        self._keep("internet", nobody | {"interacting": np.zeros(0, bool)}, slice(None))
 
     def add(
         self,
@@ -111,6 +73,7 @@ class Scores:
         camera: Any,
         hand_valid: np.ndarray,
         index: np.ndarray,
+        annotated: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         """Measures a batch.
 
@@ -120,16 +83,30 @@ class Scores:
           camera: (B, 3, 3) or None.
           hand_valid: (B, 2) bool, hands that count; of a padded sample, none.
           index: (B,) numbers of the samples.
+          annotated: joints (B, 2, 21, 3) and which of them are annotated (B, 2, 21) bool, for
+            InterNet's protocol; None: nobody has annotated any.
         """
         valid = np.asarray(hand_valid, bool)
-        measured = measure(self._hands, prediction, truth, camera, self._protocols, self._unaligned)
+        measured = measure(self._hands, prediction, truth, camera, self._wanted)
+        joints = {name: measured[name].pop("joint_mm") for name in measured if name}
+        joints = {name: known(np.float32(mm), valid[..., None]) for name, mm in joints.items()}
         if self._slow:
-            measured.values[""].update(measure_slow(self._hands, prediction, truth, valid.all(-1)))
-        for name, joint_mm in measured.joint_mm.items():
-            self._joints[name].add(joint_mm, valid)
-        counted = valid.any(-1)
-        for name, column in {"index": index, **sample_columns(measured, valid)}.items():
-            self._parts.setdefault(name, []).append(column[counted])
+            measured[""] |= measure_slow(self._hands, prediction, truth, valid.all(-1))
+        columns = {"index": index, **sample_columns(measured, valid)}
+        self._keep("columns", columns, valid.any(-1))
+        self._keep("joints", joints, valid.any(-1))
+        if annotated is not None:
+            self._keep("internet", internet_errors(prediction, *annotated), slice(None))
+
+    def _keep(self, kind: str, arrays: Mapping[str, np.ndarray], rows: Any) -> None:
+        for name, array in arrays.items():
+            self._parts.setdefault(kind, {}).setdefault(name, []).append(array[rows])
+
+    def _kept(self, kind: str) -> dict[str, np.ndarray]:
+        """Arrays of all samples by name; they are put together when they are first asked for."""
+        parts = self._parts.get(kind, {})
+        parts |= {name: [np.concatenate(arrays)] for name, arrays in parts.items()}
+        return {name: array for name, (array,) in parts.items()}
 
     def columns(self) -> dict[str, np.ndarray]:
         """The per-sample table: "index" and every figure, (N,) each; NaN where it does not count.
@@ -137,10 +114,10 @@ class Scores:
         Raises:
           ValueError: there are no samples.
         """
-        if not any(map(len, self._parts.get("index", ()))):
+        columns = self._kept("columns")
+        if not len(columns.get("index", ())):
             raise ValueError("there are no samples to evaluate")
-        self._parts = {name: [np.concatenate(parts)] for name, parts in self._parts.items()}
-        return {name: parts[0] for name, parts in self._parts.items()}
+        return columns
 
     def listed(self) -> dict[str, np.ndarray]:
         """What pages list of single samples: "detail" metrics and `DIFFICULTIES`, by key.
@@ -153,9 +130,7 @@ class Scores:
         listed = {}
         for metric in [*shown_in("detail"), *(keys[key] for key in DIFFICULTIES)]:
             sides = [columns.get(name, unknown) for name in metric.columns(MAIN_PROTOCOL)]
-            known = ~np.isnan(sides)
-            total, count = np.where(known, sides, 0.0).sum(0), known.sum(0)
-            listed[metric.key()] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+            listed[metric.key()] = known_mean(np.array(sides), 0)
         return listed
 
     def summary(self, protocol: str = "") -> dict[str, float | int | None]:
@@ -173,8 +148,17 @@ class Scores:
 
     def pck(self) -> dict[str, list[float]]:
         """The curve of correct joints by protocol, and "thresholds_mm"."""
-        curves = {name: joints.pck() for name, joints in self._joints.items()}
-        return {"thresholds_mm": PCK_THRESHOLDS_MM.tolist(), **curves}
+        curves = {"thresholds_mm": PCK_THRESHOLDS_MM.tolist()}
+        for name, joint_mm in self._kept("joints").items():
+            ordered = np.sort(joint_mm[~np.isnan(joint_mm)])
+            within = np.searchsorted(ordered, PCK_THRESHOLDS_MM, side="right")
+            curves[name] = (within / max(len(ordered), 1)).tolist()
+        return curves
+
+    def by_joint_mm(self) -> dict[str, dict[str, list[float]]]:
+        """Mean error of every joint, by protocol and side."""
+        means = {name: known_mean(joint_mm, 0) for name, joint_mm in self._kept("joints").items()}
+        return {name: dict(zip(SIDES, mean.tolist(), strict=True)) for name, mean in means.items()}
 
     def report(
         self, baseline: Scores | None = None, cameras: Sequence[str] | None = None
@@ -195,8 +179,8 @@ class Scores:
             **{name: self.summary(name) for name in PROTOCOLS},
             **self.summary(),
             "baseline_mean_hand": mean,
-            "internet": self.internet.summary(),
-            "by_joint_mm": {name: joints.by_joint_mm() for name, joints in self._joints.items()},
+            "internet": internet_summary(**self._kept("internet")),
+            "by_joint_mm": self.by_joint_mm(),
             "pck": self.pck(),
             "confidence_95": intervals(self.columns()),
             **groups(self.listed(), cameras),
@@ -219,31 +203,21 @@ class Evaluated(NamedTuple):
 
 
 def sample_columns(measured: Measured, hand_valid: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns (B,) of everything measured; NaN for hands (B, 2) that do not count.
-
-    What counts and is not a number becomes infinite, lest it pass for something that does not
-    count and make a mean look better.
-    """
+    """Columns (B,) of everything measured; NaN for hands (B, 2) that do not count."""
     found: dict[str, np.ndarray] = {}
-    for protocol in (*PROTOCOLS, ""):
-        values = measured.values.get(protocol, {})
+    for protocol, values in measured.items():
         for metric in METRICS:
             if metric.name in values:
                 value = np.asarray(values[metric.name], np.float64)
-                value = np.where(np.isnan(value), np.inf, value)
                 valid = hand_valid if metric.per_hand else hand_valid.all(-1, keepdims=True)
-                value = np.where(valid, value.reshape(valid.shape), np.nan)
+                value = known(value.reshape(valid.shape), valid)
                 found |= zip(metric.columns(protocol), value.T, strict=True)
     return found
 
 
 def _mean(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> float | None:
     """Average of the means of the columns that hold anything; None when none does."""
-    known = [
-        column[~np.isnan(column)] for name in names if (column := columns.get(name)) is not None
-    ]
-    means = [column.mean() for column in known if len(column)]
-    return float(np.mean(means)) if means else None
+    return figure(np.array([known_mean(columns.get(name, np.nan)) for name in names]))
 
 
 def intervals(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -263,9 +237,9 @@ def intervals(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
     with np.errstate(invalid="ignore", divide="ignore"):  # infinite errors, columns without any
         for chunk in np.array_split(values, -(-len(values) // 256)):
             weights = rng.poisson(1.0, (RESAMPLES, len(chunk))).astype(np.float64)
-            known = ~np.isnan(chunk)
-            sums += weights @ np.where(known, chunk, 0.0)
-            counts += weights @ known
+            counted = ~np.isnan(chunk)
+            sums += weights @ np.where(counted, chunk, 0.0)
+            counts += weights @ counted
         means = sums / counts
 
     def interval(metric: Metric, protocol: str) -> list[float] | None:
@@ -298,11 +272,11 @@ def groups(
 
     def group(chosen: np.ndarray) -> dict[str, Any]:
         inside = {metric.key(): listed[metric.key()][chosen] for metric in shown_in("detail")}
-        return {"samples": int(chosen.sum())} | {key: _mean(inside, (key,)) for key in inside}
+        return {"samples": int(chosen.sum())} | {key: figure(inside[key]) for key in inside}
 
     result: dict[str, Any] = {}
-    for key, difficulty in DIFFICULTIES.items():
-        edges, values = difficulty.edges, listed[key]
+    for key, (_, edges) in DIFFICULTIES.items():
+        values = listed[key]
         place = np.searchsorted(edges, values, side="right") - 1
         place = np.where(np.isfinite(values), np.minimum(place, len(edges) - 2), -1)
         result[f"by_{key}"] = [

@@ -12,7 +12,6 @@ import numpy as np
 from dir_jax.evaluation.internet import GROUPS
 from dir_jax.evaluation.metrics import shown_in
 from dir_jax.evaluation.protocols import PROTOCOLS
-from dir_jax.evaluation.published import PUBLISHED
 from input_pipeline.files import whole_file
 from mano_jax.constants import SIDES
 
@@ -21,6 +20,27 @@ IDENTITY = ("file_name", "capture", "sequence", "camera_name", "frame", "hand_ty
 
 Results = Mapping[str, Mapping[str, Any]]
 """Contents of `evaluation.json` by the name to print."""
+
+
+_PAPER = "Ren et al., ICCV 2023"
+_CODE = "authors' released checkpoint, github.com/PengfeiRen96/DIR"
+PUBLISHED = (
+    (
+        *("DIR (checkpoint)", _CODE, "wrist_scaled"),
+        {"mpjpe_mm": 10.228, "mpjpe_left_mm": 10.733, "mpjpe_right_mm": 9.722, "mpvpe_mm": 10.0,
+         "joint_px": 6.086, "miaa_px": 6.002, "mrrpe_mm": 29.26},
+    ),
+    (
+        *("DIR (paper)", _PAPER, "wrist_scaled"),
+        {"mpjpe_mm": 10.49, "mpvpe_mm": 10.26, "miaa_px": 6.18, "mrrpe_mm": 28.98,
+         "interpenetration_cm3": 4.14},
+    ),
+    ("DIR (paper)", _PAPER, "mcp_scaled", {"mpjpe_mm": 7.51, "mpvpe_mm": 7.72}),
+    ("DIR (paper)", _PAPER, "mcp_unscaled", {"mpjpe_mm": 8.70, "mpvpe_mm": 9.06}),
+    ("IntagHand", _PAPER, "wrist_scaled", {"interpenetration_cm3": 4.37}),
+)  # fmt: skip
+"""Figures on the test split of InterHand2.6M, to stand beside measured ones: the system, where they
+were published, the protocol, and figures by key of `evaluation.json`."""
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
@@ -50,7 +70,7 @@ def cell(value: float | None, key: str = "") -> str:
     return f"{value:.4f}" if key.startswith("auc") else f"{value:.2f}"
 
 
-def protocol_rows(results: Results, protocol: str) -> tuple[list[list[str]], dict[str, str]]:
+def protocol_rows(results: Results, protocol: str) -> tuple[list[list[str]], list[str]]:
     """One protocol's table.
 
     Args:
@@ -58,7 +78,7 @@ def protocol_rows(results: Results, protocol: str) -> tuple[list[list[str]], dic
       protocol: a key of `PROTOCOLS`.
 
     Returns:
-      Rows of cells, the first one the header; and the letter of each source of published figures.
+      Rows of cells, the first one the header; and a line on each source of published figures.
     """
     columns = table_columns()
 
@@ -72,16 +92,12 @@ def protocol_rows(results: Results, protocol: str) -> tuple[list[list[str]], dic
         if baseline := result.get("baseline_mean_hand"):
             rows.append(row("  mean hand", baseline[protocol]))
     sources: dict[str, str] = {}
-    for published in PUBLISHED:
-        if published.protocol == protocol:
-            letter = sources.setdefault(published.source, "abcdefgh"[len(sources)])
-            rows.append(row(f"{published.name} [{letter}]", published.values))
-    return rows, {letter: source for source, letter in sources.items()}
-
-
-def source_line(letter: str, source: str) -> str:
-    """What a letter behind a published row stands for."""
-    return f"[{letter}] published, InterHand2.6M test: {source}"
+    for name, source, published, values in PUBLISHED:
+        if published == protocol:
+            letter = sources.setdefault(source, "abcdefgh"[len(sources)])
+            rows.append(row(f"{name} [{letter}]", values))
+    notes = [f"[{a}] published, InterHand2.6M test: {source}" for source, a in sources.items()]
+    return rows, notes
 
 
 def internet_rows(results: Results) -> list[list[str]]:
@@ -101,9 +117,8 @@ def all_tables(results: Results) -> str:
     """The tables of every protocol, InterNet's last; letters of published rows are explained."""
     tables = []
     for protocol in PROTOCOLS:
-        rows, sources = protocol_rows(results, protocol)
-        notes = [f"  {source_line(*source)}" for source in sources.items()]
-        tables.append("\n".join([text_table(rows), *notes]))
+        rows, notes = protocol_rows(results, protocol)
+        tables.append("\n  ".join([text_table(rows), *notes]))
     rows = internet_rows(results)
     return "\n\n".join(tables + ([text_table(rows)] if len(rows) > 1 else []))
 

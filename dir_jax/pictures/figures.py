@@ -80,7 +80,7 @@ def hands_figure(
       truth_xyz: (2, V, 3) the true hands in the same space; None: unknown.
 
     Raises:
-      ValueError: no stages, wrong shapes, or no hand that is finite.
+      ValueError: no hand is finite.
     """
     meshes = [stage.vertices_xyz for stage in stages]
     meshes = _finite([*meshes] if truth_xyz is None else [*meshes, truth_xyz])
@@ -115,11 +115,6 @@ def hands_figure(
 
 def _finite(meshes: Sequence[np.ndarray]) -> np.ndarray:
     """Meshes (n, 2, V, 3) float32, a hand that is not finite drawn together to a point."""
-    if not meshes:
-        raise ValueError("no stages: there is nothing to show")
-    shapes = {np.shape(mesh) for mesh in meshes}
-    if len(shapes) > 1 or np.ndim(meshes[0]) != 3 or np.shape(meshes[0])[::2] != (2, 3):
-        raise ValueError(f"vertices of shapes {shapes}; wanted (2, V, 3), the same for all")
     points = np.asarray(meshes, np.float32)
     known = np.isfinite(points).all((2, 3))
     if not known.any():

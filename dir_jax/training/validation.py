@@ -15,12 +15,11 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from dir_jax.evaluation.examples import examples_of
-from dir_jax.evaluation.labels import MeanHand, mean_hand
+from dir_jax.evaluation.ground_truth import MeanHand, mean_hand
 from dir_jax.evaluation.runner import Evaluation, validation_figures, write_evaluation
 from dir_jax.losses.targets import targets_from_batch
 from dir_jax.models.types import IMAGE_SIZE
-from dir_jax.pictures.comparison import comparison_picture
-from dir_jax.pictures.drawing import contact_sheet, draw_meshes, save_png
+from dir_jax.pictures.drawing import comparison_picture, contact_sheet, draw_meshes, save_png
 from dir_jax.training.data import Data
 from dir_jax.training.record import Record
 from dir_jax.training.step import TrainState

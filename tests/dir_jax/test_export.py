@@ -12,7 +12,8 @@ import pytest
 from dir_jax import export
 from dir_jax.models.network import initial_variables
 from dir_jax.weights.checkpoints import save_variables
-from tests.dir_jax.training_fixtures import TINY_MODEL, tiny_model, toy_hands
+from mano_jax import open_hands
+from tests.dir_jax.training_fixtures import TINY_MODEL, tiny_model
 
 pytestmark = pytest.mark.slow
 
@@ -23,13 +24,8 @@ _spec.loader.exec_module(run_exported)
 
 
 @pytest.fixture(scope="module")
-def model():
-    return tiny_model(toy_hands())
-
-
-@pytest.fixture(scope="module")
-def variables(model):
-    return jax.device_get(initial_variables(model, seed=2))
+def variables():
+    return jax.device_get(initial_variables(tiny_model(open_hands()), seed=2))
 
 
 @pytest.fixture(scope="module")
@@ -37,28 +33,19 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), np.uint8)
 
 
-def _equal(result, model, variables, images):
-    wanted = jax.jit(export.inference(model))(variables, images)
-    assert set(result) == set(wanted) == set(export.OUTPUTS)
-    for name, value in wanted.items():
-        scale = np.abs(value).max()
-        np.testing.assert_allclose(result[name], value, rtol=0, atol=1e-5 * scale, err_msg=name)
-
-
-@pytest.mark.parametrize("separate", [False, True])
-def test_a_process_with_jax_and_numpy_alone_gives_the_same(
-    model, variables, images, tmp_path, separate
-):
-    data = export.export_inference(model, variables, ("cpu", "cuda"), separate)
+def test_a_process_with_jax_and_numpy_alone_gives_the_same(variables, images, tmp_path, capsys):
+    """Of a program without weights inside, written by the command; and of one with them."""
+    save_variables(tmp_path / "run", variables, {"config": {"model": TINY_MODEL}})
+    flags = ["--checkpoint", str(tmp_path / "run"), "--output", str(tmp_path / "program")]
+    assert export.main([*flags, "--separate_weights"]) == 0, capsys.readouterr().err
+    assert "open hand" in capsys.readouterr().out
+    data = (tmp_path / "program").read_bytes()
     assert jax.export.deserialize(bytearray(data)).platforms == ("cpu", "cuda")
-    (tmp_path / "program").write_bytes(data)
     np.save(tmp_path / "images.npy", images)
     script = tmp_path / "alone.py"  # a copy, from where the project cannot be found
     script.write_text(SCRIPT.read_text())
     command = ["--program", "program", "--images", "images.npy", "--output", "result.npz"]
-    if separate:
-        np.savez(tmp_path / "w.npz", **export.flat_weights(variables))
-        command += ["--weights", "w.npz"]
+    command += ["--weights", export.weights_file(tmp_path / "program").name]
     block = "import sys; sys.modules.update(dict.fromkeys(('flax', 'dir_jax', 'mano_jax')));"
     run = f"{block} import runpy; sys.argv = ['x', *{command}]; runpy.run_path('alone.py', "
     done = subprocess.run(
@@ -69,23 +56,16 @@ def test_a_process_with_jax_and_numpy_alone_gives_the_same(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "result.npz") as result:
-        _equal(dict(result), model, variables, images)
-
-
-def test_the_command_exports_a_checkpoint(variables, images, tmp_path, capsys):
-    meta = {"config": {"model": TINY_MODEL}}
-    save_variables(tmp_path / "run", variables, meta)
-    status = export.main(
-        ["--checkpoint", str(tmp_path / "run"), "--output", str(tmp_path / "program"),
-         "--separate_weights", "--platforms", "cpu"]
-    )  # fmt: skip
-    assert status == 0, capsys.readouterr().err
-    weights = export.weights_file(tmp_path / "program")
-    np.save(tmp_path / "images.npy", images[:1])
-    result = run_exported.run(tmp_path / "program", weights, tmp_path / "images.npy")
-    assert result["vertices_xyz"].shape == (1, 2, 778, 3)
-    assert "open hand" in capsys.readouterr().out
+    model = tiny_model(open_hands())
+    (tmp_path / "whole").write_bytes(export.export_inference(model, variables, ("cpu",)))
+    whole = run_exported.run(tmp_path / "whole", None, tmp_path / "images.npy")
+    wanted = jax.jit(export.inference(model))(variables, images)
+    with np.load(tmp_path / "result.npz") as alone:
+        for result in (alone, whole):
+            assert set(result) == set(wanted) == set(export.OUTPUTS)
+            for name, value in wanted.items():
+                atol = 1e-5 * np.abs(value).max()
+                np.testing.assert_allclose(result[name], value, rtol=0, atol=atol, err_msg=name)
 
 
 def test_bad_input_is_named_in_one_line(tmp_path, capsys):

@@ -3,16 +3,18 @@
 import dataclasses
 import json
 import pathlib
-from collections import Counter
 
 import jax
 import numpy as np
 import pytest
+import trimesh
 
 import mano_jax
+from dir_jax.evaluation.interpenetration import close_mesh
 from mano_jax import constants
 from tools.open_hand.build import mirrored
 from tools.open_hand.contact import winding_numbers
+from tools.open_hand.surface import vertex_normals
 
 FOLDER = pathlib.Path(mano_jax.__file__).parent / "open_hand"
 SIDES = pytest.mark.parametrize("side", constants.SIDES)
@@ -48,52 +50,25 @@ def _posed(hand, pose=None, betas=None):
     return _pose_hand(hand, turn, pose, betas)
 
 
-def _edges(faces):
-    return Counter(tuple(sorted(edge)) for face in faces.tolist() for edge in _directed(face))
-
-
-def _directed(face):
-    return zip(face, face[1:] + face[:1], strict=True)
-
-
-def _closed(faces):
-    """The faces with a fan of triangles over the wrist."""
-    counts = _edges(faces)
-    following = {
-        b: a
-        for face in faces.tolist()
-        for a, b in _directed(face)
-        if counts[min(a, b), max(a, b)] == 1
-    }
-    loop = [next(iter(following))]
-    while following[loop[-1]] != loop[0]:
-        loop.append(following[loop[-1]])
-    fan = [[loop[0], loop[k], loop[k + 1]] for k in range(1, len(loop) - 1)]
-    return np.concatenate([faces, fan]), loop
-
-
 def _volume(vertices, faces):
-    a, b, c = np.moveaxis(np.asarray(vertices, float)[faces], 1, 0)
-    return (a * np.cross(b, c)).sum() / 6
+    """Of the hand, closed at the wrist."""
+    return trimesh.Trimesh(*close_mesh(np.asarray(vertices, float), faces), process=False).volume
 
 
 @SIDES
 def test_mesh_is_a_disc_open_at_the_wrist(pair, side):
     faces = pair[side].faces
     assert faces.shape == (constants.FACES, 3) and set(faces.ravel()) == set(range(778))
-    counts = _edges(faces)
-    boundary = [edge for edge, count in counts.items() if count == 1]
-    assert max(counts.values()) == 2 and len(boundary) == 16
-    assert 778 - len(counts) + len(faces) == 1  # Euler number of a disc
-    assert set(Counter(v for edge in boundary for v in edge).values()) == {2}
-    assert len(_closed(faces)[1]) == 16  # one loop, not several
-    directed = Counter(edge for face in faces.tolist() for edge in _directed(face))
-    assert max(directed.values()) == 1  # neighbours agree on the winding
+    mesh = trimesh.Trimesh(pair[side].v_template, faces, process=False)
+    times = np.bincount(mesh.edges_unique_inverse)
+    boundary = mesh.edges_unique[times == 1]
+    assert times.max() == 2 and len(boundary) == 16 and mesh.euler_number == 1
+    assert len(mesh.outline().entities) == 1  # one loop, not several
+    assert mesh.is_winding_consistent
     # One fan of faces around each vertex: as many neighbours as faces, one more on the boundary.
-    neighbours = Counter(v for edge in counts for v in edge)
-    fans = Counter(faces.ravel().tolist())
-    rim = {v for edge in boundary for v in edge}
-    assert all(neighbours[v] == fans[v] + (v in rim) for v in range(778))
+    neighbours, fans = np.bincount(mesh.edges_unique.ravel()), np.bincount(faces.ravel())
+    np.testing.assert_array_equal(neighbours - fans, np.isin(np.arange(778), boundary))
+    assert trimesh.Trimesh(*close_mesh(mesh.vertices, faces), process=False).is_watertight
 
 
 @SIDES
@@ -105,7 +80,7 @@ def test_no_degenerate_faces_and_faces_point_outward(pair, side):
         np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
     )
     assert (area / sides.max(1) ** 2).min() > 0.1  # 0.87 for an equilateral triangle
-    assert 2.5e-4 < _volume(hand.v_template, _closed(hand.faces)[0]) < 4.5e-4
+    assert 2.5e-4 < _volume(hand.v_template, hand.faces) < 4.5e-4
 
 
 def test_right_hand_lies_in_manos_frame_with_a_humans_size(pair):
@@ -170,17 +145,13 @@ def test_shapes_are_plausible_hands(pair):
     hand = pair.right
     spread = np.sqrt((hand.shapedirs**2).sum((0, 1)) / 778)
     assert (np.diff(spread) <= 1e-9).all() and 0.004 < spread[0] < 0.01
-    closed, _ = _closed(hand.faces)
-    small, large = (_posed(hand, betas=np.eye(10)[0] * s).vertices for s in (-2, 2))
-    assert (
-        _volume(small, closed)
-        < 0.8 * _volume(hand.v_template, closed)
-        < 0.7 * _volume(large, closed)
-    )
+    shapes = [_posed(hand, betas=np.eye(10)[0] * s).vertices for s in (-2, 0, 2)]
+    small, mean, large = (_volume(shape, hand.faces) for shape in shapes)
+    assert small < 0.8 * mean < 0.7 * large
     for betas in np.random.RandomState(2).normal(size=(10, 10)).clip(-2, 2):
         vertices = np.asarray(_posed(hand, betas=betas).vertices, float)
         joints = hand.J_regressor @ vertices
-        inside = winding_numbers(joints, vertices, closed)
+        inside = winding_numbers(joints, *close_mesh(vertices, hand.faces))
         np.testing.assert_allclose(inside, 1, atol=1e-3)  # joints stay under the skin
         assert 0.14 < joints[0, 0] - vertices[:, 0].min() < 0.23
 
@@ -197,15 +168,10 @@ def test_natural_poses_curl_towards_the_palm_and_stay_out_of_the_hand(pair, arra
     mean = arrays["right/hands_mean"].reshape(15, 3)
     assert (mean[[0, 1, 3, 4, 6, 7, 9, 10], 2] > 0.3).all()  # about +z: from -x towards -y
     assert np.linalg.norm(natural, axis=-1).max() < np.deg2rad(110)
-    closed, _ = _closed(pair.right.faces)
     for vertices in np.asarray(_posed(pair.right, natural).vertices, float):
-        normals = np.zeros_like(vertices)
-        corners = vertices[pair.right.faces]
-        across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        for k in range(3):
-            np.add.at(normals, pair.right.faces[:, k], across)
-        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-        deep = winding_numbers((vertices - 0.003 * normals)[::3], vertices, closed) > 1.5
+        normals = vertex_normals(vertices, pair.right.faces)
+        closed = close_mesh(vertices, pair.right.faces)
+        deep = winding_numbers((vertices - 0.003 * normals)[::3], *closed) > 1.5
         assert deep.mean() < 0.02  # at most a touch, nothing through the palm
 
 
@@ -215,10 +181,10 @@ def test_correctives_lessen_the_collapse_of_bent_joints(pair):
     bends = np.zeros((15, 15, 3))
     bends[range(12), range(12), 2] = np.deg2rad(80)
     bends[range(12, 15), range(12, 15)] = [0.3, -0.6, 0.0]  # the thumb flexes across the palm
-    closed, _ = _closed(pair.right.faces)
-    rest = _volume(pair.right.v_template, closed)
+    faces = pair.right.faces
+    rest = _volume(pair.right.v_template, faces)
     lost, lost_plain = (
-        np.array([rest - _volume(v, closed) for v in _posed(hand, bends).vertices])
+        np.array([rest - _volume(v, faces) for v in _posed(hand, bends).vertices])
         for hand in (pair.right, plain)
     )
     assert (lost_plain > 0).all()

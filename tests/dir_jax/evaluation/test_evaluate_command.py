@@ -1,5 +1,6 @@
+"""evaluate.py on files of predictions: the reference's numbers, what may be in them, what not."""
+
 import csv
-import json
 
 import jax
 import numpy as np
@@ -7,73 +8,42 @@ import pytest
 
 import mano_jax
 from dir_jax.evaluation import command as evaluate_command
-from dir_jax.evaluation.array_archive import ArchiveError, ArrayArchive
+from dir_jax.evaluation.array_archive import ArrayArchive
 from dir_jax.evaluation.metrics import METRICS
 from dir_jax.evaluation.predictions import median_hand_length
 from dir_jax.evaluation.protocols import PROTOCOLS, evaluation_joints
 from tests.dir_jax.evaluation.test_metrics import KEYS
-from tests.golden.toy_mano import toy_mano
 
 
-@pytest.fixture(scope="module")
-def toy_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mano")
-    pair = mano_jax.load_pair({side: toy_mano(side) for side in ("left", "right")})
-    mano_jax.save_npz(pair, folder)
-    return str(folder)
+def table_of(folder):
+    return list(csv.DictReader((folder / "evaluation_p_samples.csv").open()))
 
 
-@pytest.fixture(scope="module")
-def golden(golden_dir):
-    with np.load(golden_dir / "evaluation.npz") as file:
-        return dict(file)
+def joints_of(pair, vertices):
+    with jax.enable_x64(True):
+        return np.asarray(evaluation_joints(pair, vertices))
 
 
-@pytest.fixture
-def arrays(golden):
-    def both(name):
-        return np.stack([golden[f"{name}_vertices_{s}"] for s in ("left", "right")], axis=1)
-
-    return {
-        "vertices_xyz": both("pred"),
-        "gt_vertices_xyz": both("gt"),
-        "camera": golden["camera"],
-        "offset": 0.15 * golden["pred_offset_right_minus_left_over_0.15"],
-    }
-
-
-def run(tmp_path, toy_folder, *options, **files):
-    """Writes the files, runs evaluate.py on those that start with p; returns status and result."""
-    for name, content in files.items():
-        np.savez(tmp_path / f"{name}.npz", **content)
-    predictions = [str(tmp_path / f"{name}.npz") for name in files if name.startswith("p")]
-    output = tmp_path / "evaluation.json"
-    arguments = ["--predictions", *predictions, "--mano", toy_folder, "--output", str(output)]
-    status = evaluate_command.main([*arguments, *options])
-    return status, json.loads(output.read_text()) if output.exists() else None
-
-
-def test_golden_through_the_command(tmp_path, toy_folder, arrays, golden, capsys):
-    status, result = run(tmp_path, toy_folder, p=arrays)
+def test_golden_through_the_command(run, tmp_path, arrays, golden, capsys):
+    status, result = run(p=arrays)
     assert status == 0
     for name, value in golden.items():
         protocol, _, key = name.partition("/")
         if key:
             assert result[protocol][KEYS[key]] == pytest.approx(float(value), abs=1e-6), name
     assert result["samples"] == 5 and result["interpenetration_cm3"] > 0
-    assert result["baseline_mean_hand"] is None
+    assert result["baseline_mean_hand"] is None and result["internet"]["all_samples"] == 0
     text = capsys.readouterr().out
     assert "8.22" in text and "10.49" in text and "ICCV 2023" in text and "5 samples" in text
-    rows = list(csv.DictReader((tmp_path / "evaluation_p_samples.csv").open()))
-    mean = np.mean([float(row["wrist_scaled_mpvpe_left_mm"]) for row in rows])
-    assert len(rows) == 5
-    assert mean == pytest.approx(result["wrist_scaled"]["mpvpe_left_mm"], rel=1e-4)
+    errors = [float(row["wrist_scaled_mpvpe_left_mm"]) for row in table_of(tmp_path)]
+    assert len(errors) == 5
+    assert np.mean(errors) == pytest.approx(result["wrist_scaled"]["mpvpe_left_mm"], rel=1e-4)
 
 
-def test_every_metric_is_everywhere(tmp_path, toy_folder, arrays, capsys):
-    assert run(tmp_path, toy_folder, p=arrays)[0] == 0
-    result = json.loads((tmp_path / "evaluation.json").read_text())
-    names = next(csv.reader((tmp_path / "evaluation_p_samples.csv").open()))
+def test_every_metric_is_everywhere(run, tmp_path, arrays, capsys):
+    status, result = run(page=True, p=arrays)
+    assert status == 0
+    names = table_of(tmp_path)[0].keys()
     printed, page = capsys.readouterr().out, (tmp_path / "evaluation.html").read_text()
     for metric in METRICS:
         for protocol in PROTOCOLS:
@@ -86,10 +56,12 @@ def test_every_metric_is_everywhere(tmp_path, toy_folder, arrays, capsys):
             assert metric.heading in printed and metric.heading in page, metric.heading
 
 
-def test_several_files_and_joints_only(tmp_path, toy_folder, arrays, capsys):
-    joints = {"joints_xyz": np.asarray(joints_of(arrays["vertices_xyz"]))}
-    joints["gt_joints_xyz"] = np.asarray(joints_of(arrays["gt_vertices_xyz"]))
-    status, result = run(tmp_path, toy_folder, p1=arrays, p2=joints)
+def test_several_files_and_joints_only(run, toy_pair, arrays, capsys):
+    joints = {
+        f"{prefix}joints_xyz": joints_of(toy_pair, arrays[f"{prefix}vertices_xyz"])
+        for prefix in ("", "gt_")
+    }
+    status, result = run(p1=arrays, p2=joints)
     assert status == 0
     full, reduced = (result["predictions"][name]["wrist_scaled"] for name in ("p1", "p2"))
     assert reduced["mpjpe_mm"] == pytest.approx(full["mpjpe_mm"], abs=1e-6)
@@ -99,68 +71,55 @@ def test_several_files_and_joints_only(tmp_path, toy_folder, arrays, capsys):
     assert any(line.startswith("p2") and " - " in line for line in lines)
 
 
-def joints_of(vertices):
-    pair = mano_jax.load_pair({side: toy_mano(side) for side in ("left", "right")})
-    with jax.enable_x64(True):
-        return np.asarray(evaluation_joints(pair, vertices))
-
-
-def test_hands_in_camera_space_bring_their_own_offset(tmp_path, toy_folder, arrays):
-    wrists = joints_of(arrays["vertices_xyz"])[:, :, :1]
-    relative = arrays["vertices_xyz"] - wrists
-    relative_status, expected = run(tmp_path, toy_folder, p={**arrays, "vertices_xyz": relative})
+def test_hands_in_camera_space_bring_their_own_offset(run, toy_pair, arrays):
+    relative = arrays["vertices_xyz"] - joints_of(toy_pair, arrays["vertices_xyz"])[:, :, :1]
+    _, expected = run(p={**arrays, "vertices_xyz": relative})
     moved = relative + np.array([0.1, 0.05, 0.8])
-    moved[:, 1] += arrays["offset"][:, None]
-    absolute = {k: v for k, v in arrays.items() if k != "offset"} | {"vertices_xyz": moved}
-    status, result = run(tmp_path, toy_folder, p=absolute)
-    assert status == relative_status == 0
+    moved[:, 1] += arrays.pop("offset")[:, None]
+    status, result = run(p={**arrays, "vertices_xyz": moved})
+    assert status == 0
     for protocol in ("wrist_scaled", "mcp_scaled"):
         for key in ("mpjpe_mm", "mrrpe_mm"):
             assert result[protocol][key] == pytest.approx(expected[protocol][key], abs=1e-6)
     assert result["interpenetration_cm3"] == pytest.approx(expected["interpenetration_cm3"])
 
 
-def test_samples_are_matched_by_name(tmp_path, toy_folder, arrays):
-    _, expected = run(tmp_path, toy_folder, p=arrays)
-    names = np.array([f"capture0/{i}.jpg" for i in range(5)])
-    truth = {k: arrays[k] for k in ("gt_vertices_xyz", "camera")} | {"sample_ids": names}
+NAMES = np.array([f"capture{i}.jpg" for i in range(5)])
+
+
+@pytest.mark.parametrize("names", [NAMES, np.arange(5), NAMES.astype(bytes)])
+def test_samples_are_matched_by_name(run, tmp_path, arrays, names):
+    """Names that are no text become text."""
+    _, expected = run(p=arrays)
+    text = names.astype(str)
+    truth = {k: arrays[k] for k in ("gt_vertices_xyz", "camera")} | {"sample_ids": text}
     order = np.array([3, 0, 4, 1, 2])
     shuffled = {k: arrays[k][order] for k in ("vertices_xyz", "offset")}
-    shuffled["sample_ids"] = names[order]
     option = ["--ground_truth", str(tmp_path / "truth.npz")]
-    status, result = run(tmp_path, toy_folder, *option, p=shuffled, truth=truth)
-    assert status == 0
-    assert result["wrist_scaled"] == pytest.approx(expected["wrist_scaled"])
+    status, result = run(*option, p=shuffled | {"sample_ids": names[order]}, truth=truth)
+    assert status == 0 and result["wrist_scaled"] == pytest.approx(expected["wrist_scaled"])
+    assert [row["file_name"] for row in table_of(tmp_path)] == text[order].tolist()
 
 
-def test_internet_protocol_and_invalid_hands(tmp_path, toy_folder, arrays):
-    valid = np.ones((5, 2), bool)
-    valid[1, 0] = False
+def test_internet_protocol_and_invalid_hands(run, toy_pair, arrays):
+    arrays["annotated_joints_xyz"] = joints_of(toy_pair, arrays["gt_vertices_xyz"])
+    arrays["hand_valid"], arrays["joint_valid"] = np.ones((5, 2), bool), np.ones((5, 2, 21), bool)
+    arrays["hand_valid"][1, 0] = arrays["joint_valid"][1, 0] = False
     arrays["vertices_xyz"][1, 0] = np.nan  # allowed: it does not count
-    known = np.ones((5, 2, 21), bool)
-    known[1, 0] = False
-    arrays |= {"hand_valid": valid, "joint_valid": known}
-    arrays["annotated_joints_xyz"] = joints_of(arrays["gt_vertices_xyz"])
-    status, result = run(tmp_path, toy_folder, p=arrays)
+    status, result = run(p=arrays)
     assert status == 0
     internet = result["internet"]
-    samples = [internet[f"{group}_samples"] for group in ("single", "interacting", "all")]
-    assert samples == [1, 4, 5]
+    assert [internet[f"{g}_samples"] for g in ("single", "interacting", "all")] == [1, 4, 5]
     unscaled = result["wrist_unscaled"]
     assert internet["all_mpjpe_mm"] == pytest.approx(unscaled["mpjpe_mm"], abs=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [(">f8", 1e-6), ("<f4", 1e-2), ("<f2", 2.0)])
-def test_other_number_formats(tmp_path, toy_folder, arrays, golden, kind, tolerance):
-    centred = arrays["vertices_xyz"].astype(kind)
-    status, result = run(tmp_path, toy_folder, p={**arrays, "vertices_xyz": centred})
-    assert status == 0
+def test_other_number_formats(run, arrays, golden, kind, tolerance):
+    status, result = run(p={**arrays, "vertices_xyz": arrays["vertices_xyz"].astype(kind)})
     expected = float(golden["wrist_scaled/mpjpe"])
+    assert status == 0
     assert result["wrist_scaled"]["mpjpe_mm"] == pytest.approx(expected, abs=tolerance)
-
-
-def bad(arrays, **changes):
-    return {k: v for k, v in {**arrays, **changes}.items() if v is not None}
 
 
 @pytest.mark.parametrize(
@@ -188,37 +147,23 @@ def bad(arrays, **changes):
         (lambda a: {"vertices_xyz": a["vertices_xyz"].swapaxes(1, 2)}, "shape (5, 778, 2, 3)"),
     ],
 )
-def test_bad_files_get_one_line(tmp_path, toy_folder, arrays, capsys, change, message):
-    status, result = run(tmp_path, toy_folder, p=bad(arrays, **change(arrays)))
+def test_bad_files_get_one_line(run, tmp_path, arrays, capsys, change, message):
+    """Before anything is scored, the good file in front included."""
+    bad = {k: v for k, v in {**arrays, **change(arrays)}.items() if v is not None}
+    status, result = run(p1=arrays, p2=bad)
     error = capsys.readouterr().err
-    assert status == 2 and result is None
+    assert status == 2 and result is None and not list(tmp_path.glob("*.csv"))
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
 
 
-def test_sample_ids_that_do_not_match(tmp_path, toy_folder, arrays, capsys):
-    names = np.array([f"{i}.jpg" for i in range(5)])
-    truth = {k: arrays.pop(k) for k in ("gt_vertices_xyz", "camera")} | {"sample_ids": names}
-    arrays["sample_ids"] = np.array([f"{i + 1}.jpg" for i in range(5)])
+def test_sample_ids_that_do_not_match(run, tmp_path, arrays, capsys):
+    truth = {k: arrays.pop(k) for k in ("gt_vertices_xyz", "camera")} | {"sample_ids": NAMES}
+    arrays["sample_ids"] = np.roll(NAMES, 1)
+    arrays["sample_ids"][0] = "5.jpg"
     option = ["--ground_truth", str(tmp_path / "truth.npz")]
-    assert run(tmp_path, toy_folder, *option, p=arrays, truth=truth)[0] == 2
+    assert run(*option, p=arrays, truth=truth)[0] == 2
     error = capsys.readouterr().err
     assert "1 of 5 sample_ids are not in" in error and "'5.jpg'" in error
-
-
-@pytest.mark.parametrize("names", [np.arange(5), np.array([b"a", b"b", b"c", b"d", b"e"])])
-def test_names_that_are_no_text_become_text(tmp_path, toy_folder, arrays, names):
-    truth = {k: arrays.pop(k) for k in ("gt_vertices_xyz", "camera")}
-    truth["sample_ids"] = np.array([n.decode() if isinstance(n, bytes) else str(n) for n in names])
-    option = ["--ground_truth", str(tmp_path / "truth.npz"), "--no_report"]
-    assert run(tmp_path, toy_folder, *option, p=arrays | {"sample_ids": names}, truth=truth)[0] == 0
-    row = next(csv.DictReader((tmp_path / "evaluation_p_samples.csv").open()))
-    assert row["file_name"] == truth["sample_ids"][0]
-
-
-def test_the_first_bad_file_stops_before_any_scoring(tmp_path, toy_folder, arrays, capsys):
-    status, result = run(tmp_path, toy_folder, p1=arrays, p2={"vertices_xyz": np.zeros(3)})
-    assert status == 2 and result is None
-    assert not list(tmp_path.glob("*.csv"))
 
 
 @pytest.mark.parametrize(
@@ -239,14 +184,19 @@ def test_bad_commands_get_one_line(arguments, message, capsys, monkeypatch, tmp_
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
 
 
+def test_command_line_refuses_a_second_process(monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    assert evaluate_command.main(["--predictions", "p.npz"]) == 2
+    assert "4 processes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", ["--output", "--report"])
-def test_outputs_that_cannot_be_written_are_refused_first(tmp_path, toy_folder, capsys, option):
+def test_outputs_that_cannot_be_written_are_refused_first(tmp_path, capsys, option):
     given = tmp_path / "p.npz"
     np.savez(given, vertices_xyz=np.zeros(3))  # reading it would be another error
     before = given.read_bytes()
     for path, message in ((given, "is read too"), (tmp_path, "is a folder")):
-        command = ["--predictions", str(given), "--mano", toy_folder, option, str(path)]
-        assert evaluate_command.main(command) == 2
+        assert evaluate_command.main(["--predictions", str(given), option, str(path)]) == 2
         error = capsys.readouterr().err
         assert f"{option} {path} {message}" in error and error.count("\n") == 1
     assert given.read_bytes() == before
@@ -262,6 +212,7 @@ def test_recipe_arguments_are_told_apart():
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_archive_maps_arrays_as_numpy_reads_them(tmp_path, save):
+    """(What is damaged or hostile: tests/dir_jax/weights/test_hostile_archives.py.)"""
     rng = np.random.default_rng(0)
     content = {
         "a": rng.normal(size=(7, 3)).astype(np.float32),
@@ -279,15 +230,7 @@ def test_archive_maps_arrays_as_numpy_reads_them(tmp_path, save):
     assert isinstance(archive["a"], np.memmap)
 
 
-def test_archive_refuses_a_cut_file(tmp_path):
-    np.savez(tmp_path / "file.npz", a=np.zeros((100, 100)))
-    data = (tmp_path / "file.npz").read_bytes()
-    (tmp_path / "file.npz").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ArchiveError, match="not a whole npz file"):
-        ArrayArchive(tmp_path / "file.npz")
-
-
 def test_median_hand_length_of_the_open_hand():
-    vertices = np.stack([hand.v_template for hand in (lambda p: (p.left, p.right))(
-        mano_jax.open_hands())])[None]  # fmt: skip
+    hands = mano_jax.open_hands()
+    vertices = np.stack([hands.left.v_template, hands.right.v_template])[None]
     assert 0.12 < median_hand_length(vertices) < 0.3

@@ -3,10 +3,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-import mano_jax
 from dir_jax.evaluation import internet, metrics, protocols
 from dir_jax.evaluation.scores import Scores
-from tests.golden.toy_mano import toy_mano
 
 KEYS = {  # golden name -> key in the summary
     "mrrpe_mm": "mrrpe_mm",
@@ -14,21 +12,6 @@ KEYS = {  # golden name -> key in the summary
     **{f"miaa{s}": f"miaa{s}_px" for s in ("", "_left", "_right")},
     **{f"joint_px{s}": f"joint{s}_px" for s in ("", "_left", "_right")},
 }
-
-
-@pytest.fixture(scope="module")
-def toy_pair():
-    return mano_jax.load_pair({side: toy_mano(side) for side in ("left", "right")})
-
-
-@pytest.fixture(scope="module")
-def golden(golden_dir):
-    with np.load(golden_dir / "evaluation.npz") as file:
-        data = dict(file)
-    for name in ("gt", "pred"):
-        data[name] = np.stack([data[f"{name}_vertices_{s}"] for s in ("left", "right")], axis=1)
-    data["offset"] = 0.15 * data["pred_offset_right_minus_left_over_0.15"]
-    return data
 
 
 def add(scores, hands, golden, dtype, rows=slice(None), valid=None):
@@ -88,9 +71,9 @@ def test_invariance_of_each_protocol(toy_pair):
     with jax.enable_x64(True):
         measured = metrics.measure(toy_pair, moved, truth, camera)
     for name, protocol in protocols.PROTOCOLS.items():
-        worst = max(np.abs(measured.values[name][m]).max() for m in ("mpjpe", "miaa"))
+        worst = max(np.abs(measured[name][m]).max() for m in ("mpjpe", "miaa"))
         assert (worst < 1e-6) == protocol.scaled, name
-        assert np.abs(measured.joint_mm[name][..., protocol.root]).max() < 1e-9
+        assert np.abs(measured[name]["joint_mm"][..., protocol.root]).max() < 1e-9
 
 
 def procrustes_mm(points, target):
@@ -119,7 +102,7 @@ def test_procrustes_against_scipy(toy_pair, name, points):
     for dtype, tolerance in ((np.float64, 1e-6), (np.float32, 1e-3)):
         cast = [jax.tree.map(lambda x, d=dtype: x.astype(d), h) for h in (prediction, truth)]
         with jax.enable_x64(dtype == np.float64):
-            found = np.asarray(metrics.measure(toy_pair, *cast).values["mcp_scaled"][name])
+            found = np.asarray(metrics.measure(toy_pair, *cast)["mcp_scaled"][name])
         expected = [
             [procrustes_mm(*pair) for pair in zip(*sample, strict=True)]
             for sample in zip(guess, true, strict=True)
@@ -146,7 +129,7 @@ def test_pck_curve_and_area(toy_pair):
     scores = Scores(toy_pair)
     with jax.enable_x64(True):
         scores.add(prediction, truth, None, np.ones((6, 2), bool), np.arange(6))
-        joint_mm = metrics.measure(toy_pair, prediction, truth).joint_mm["mcp_unscaled"]
+        joint_mm = metrics.measure(toy_pair, prediction, truth)["mcp_unscaled"]["joint_mm"]
     thresholds = metrics.PCK_THRESHOLDS_MM
     curve = np.array(scores.report()["pck"]["mcp_unscaled"])
     assert len(curve) == 200 and thresholds[[0, -1]].tolist() == [0.0, 50.0]
@@ -163,7 +146,7 @@ def test_one_valid_hand_counts_alone_and_nan_is_no_zero(toy_pair):
     joints[:, :, 1:, 0] = np.array([[3.0, np.nan], [5, 5], [4, 2]])[..., None] * 0.021 / 20
     offset = np.array([[7.0, 0, 0], [0.009, 0, 0], [0.001, 0, 0]])
     valid = np.array([[True, False], [True, True], [True, True]])
-    scores = Scores(toy_pair, ("wrist_unscaled",))
+    scores = Scores(toy_pair)
     with jax.enable_x64(True):
         scores.add(protocols.Hands(joints, None, offset), truth, None, valid, np.arange(3))
         found = scores.summary("wrist_unscaled")
@@ -187,11 +170,7 @@ def test_internet_protocol_by_hand():
     valid[:, :, 0] = [[True, True], [True, False], [False, True]]
     valid[2, 0] = False  # one hand; in sample 1 the right hand lacks its wrist only
     truth[~valid] = np.nan
-    with jax.enable_x64(True):
-        errors = internet.internet_errors(prediction, np.asarray(truth), valid)
-    total = internet.InterNetTotals()
-    total.add(errors, np.ones(3, bool))
-    summary = total.summary()
+    summary = internet.internet_summary(**internet.internet_errors(prediction, truth, valid))
 
     found = {"single": {}, "interacting": {}, "all": {}}
     for n, hand, joint in np.argwhere(valid & valid[:, :, :1]):

@@ -9,16 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-import mano_jax
 from dir_jax.evaluation import command as evaluate_command
 from dir_jax.evaluation.examples import table_samples
-from tests.dir_jax.evaluation.test_evaluate_command import (  # noqa: F401 (fixtures)
-    arrays,
-    golden,
-    joints_of,
-    run,
-    toy_folder,
-)
+from dir_jax.evaluation.predictions import read_predictions, score_predictions
+from tests.dir_jax.evaluation.test_evaluate_command import joints_of
 from tests.dir_jax.pictures.test_page import decoded, figures_of
 
 
@@ -30,9 +24,9 @@ def kinds_of(figures, kind):
     return [figure for figure in figures if figure["data"][0]["type"] == kind]
 
 
-def test_everything_is_on_the_page(tmp_path, toy_folder, arrays):  # noqa: F811
+def test_everything_is_on_the_page(run, tmp_path, arrays):
     names = np.array([f"a/{i}<b>.jpg" for i in range(5)])
-    assert run(tmp_path, toy_folder, "--pictures", "1", p=arrays | {"sample_ids": names})[0] == 0
+    assert run("--pictures", "1", page=True, p=arrays | {"sample_ids": names})[0] == 0
     page = page_of(tmp_path)
     for text in ("8.22", "10.49", "Ren et al., ICCV 2023", "95 % interval", "mcp_unscaled", "AUC"):
         assert text in page, text
@@ -54,10 +48,10 @@ def test_everything_is_on_the_page(tmp_path, toy_folder, arrays):  # noqa: F811
     assert len(groups) == 2
 
 
-def test_joints_and_meshes_of_several_systems(tmp_path, toy_folder, arrays):  # noqa: F811
-    joints = {"joints_xyz": joints_of(arrays["vertices_xyz"])}
-    joints["gt_joints_xyz"] = joints_of(arrays["gt_vertices_xyz"])
-    assert run(tmp_path, toy_folder, **{"p<i>": arrays, "p2": joints})[0] == 0
+def test_joints_and_meshes_of_several_systems(run, toy_pair, tmp_path, arrays):
+    joints = {"joints_xyz": joints_of(toy_pair, arrays["vertices_xyz"])}
+    joints["gt_joints_xyz"] = joints_of(toy_pair, arrays["gt_vertices_xyz"])
+    assert run(page=True, **{"p<i>": arrays, "p2": joints})[0] == 0
     page = page_of(tmp_path)
     assert "p<i>" not in page and "p\\u003ci" not in page  # nor is the name of a predictor markup
     assert kinds_of(figures_of(page), "scatter")[0]["data"][0]["name"] == "p&lt;i&gt;"
@@ -67,47 +61,37 @@ def test_joints_and_meshes_of_several_systems(tmp_path, toy_folder, arrays):  # 
     assert "data:image" in meshes and "data:image" not in skeletons  # no camera, no picture
 
 
-def test_a_hand_that_does_not_count_is_not_shown(toy_folder, tmp_path, arrays):  # noqa: F811
-    from dir_jax.evaluation.predictions import read_predictions, score_predictions
-
+def test_a_hand_that_does_not_count_is_not_shown(toy_pair, tmp_path, arrays):
     valid = np.ones((5, 2), bool)
     valid[1, 0] = valid[2, 1] = False
     arrays["vertices_xyz"][1, 0] = np.nan
     np.savez(tmp_path / "p.npz", **arrays, hand_valid=valid)
-    table, pair = read_predictions(tmp_path / "p.npz"), mano_jax.load_pair(toy_folder)
-    shown = table_samples(score_predictions(table, pair), 5, table, pair)
+    table = read_predictions(tmp_path / "p.npz")
+    shown = table_samples(score_predictions(table, toy_pair), 5, table, toy_pair)
     assert {sample.index for sample in shown} == set(range(5))
     for sample in shown:
         for mesh in (sample.example.truth_xyz, sample.example.stages_xyz[-1]):
             np.testing.assert_array_equal(np.isfinite(mesh).all((1, 2)), valid[sample.index])
 
 
-def test_no_page_and_no_samples_on_request(tmp_path, toy_folder, arrays):  # noqa: F811
-    assert run(tmp_path, toy_folder, "--no_report", p=arrays)[0] == 0
+def test_no_page_and_no_samples_on_request(run, tmp_path, arrays):
+    assert run(p=arrays)[0] == 0
     assert not (tmp_path / "evaluation.html").exists()
     other = tmp_path / "other.html"
-    assert run(tmp_path, toy_folder, "--pictures", "0", "--report", str(other), p=arrays)[0] == 0
+    assert run("--pictures", "0", "--report", str(other), page=True, p=arrays)[0] == 0
     assert "<details" not in other.read_text()
 
 
-def test_no_plotly_no_page(tmp_path, toy_folder, arrays, monkeypatch, capsys):  # noqa: F811
+def test_no_plotly_no_page(run, tmp_path, arrays, monkeypatch, capsys):
     """Everything else is there all the same."""
     for name in ("dir_jax.evaluation.page", "dir_jax.pictures.figures"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
-    status, result = run(tmp_path, toy_folder, p=arrays)
+    status, result = run(page=True, p=arrays)
     assert status == 0 and result["samples"] == 5
     assert not (tmp_path / "evaluation.html").exists()
     assert "no page to look at: this needs plotly" in capsys.readouterr().out
-
-
-def test_command_line_refuses_a_second_process(monkeypatch, capsys):
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    assert evaluate_command.main(["--predictions", "p.npz"]) == 2
-    error = capsys.readouterr().err
-    assert "4 processes" in error
-    assert error.count("\n") == 1
 
 
 @pytest.mark.slow

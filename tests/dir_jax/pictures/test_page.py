@@ -103,17 +103,9 @@ def test_a_stage_far_off_does_not_shrink_the_others_and_no_number_hides_a_hand(f
     assert np.ptp(left.x) > 0.05 and np.ptp(right.x) == 0 and np.isfinite(right.x).all()
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda m: [], "no stages"),
-        (lambda m: [StageView("", m[0])], "wanted \\(2, V, 3\\)"),
-        (lambda m: [StageView("", m * np.nan)], "not finite"),
-    ],
-)
-def test_meshes_that_cannot_be_shown(faces, meshes, change, message):
-    with pytest.raises(ValueError, match=message):
-        hands_figure(change(meshes), faces)
+def test_meshes_that_cannot_be_shown(faces, meshes):
+    with pytest.raises(ValueError, match="not finite"):
+        hands_figure([StageView("", meshes * np.nan)], faces)
 
 
 def test_pictures_survive_their_address():

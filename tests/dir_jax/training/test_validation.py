@@ -6,7 +6,7 @@ import pytest
 from dir_jax.evaluation.examples import examples_of
 from dir_jax.losses.targets import pose_batch
 from dir_jax.models.types import Stage
-from dir_jax.pictures.comparison import comparison_picture
+from dir_jax.pictures.drawing import comparison_picture
 from dir_jax.training.validation import label_sheet
 from input_pipeline.batches import TrainBatches
 from tests.dir_jax.training_fixtures import random_batch, toy_hands
