@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import fnmatch
+import re
 
 import jax
 import numpy as np
@@ -218,9 +219,7 @@ def test_a_checkpoint_of_another_layout_ends_in_one_line(
     if "variables" in change:
         kept["params"] = {k: v for k, v in kept["params"].items() if k != "dense"}
     save_variables(tmp_path / "old", kept, {"config": change.get("config", {"model": TINY})})
-    with pytest.raises(WeightsError, match=message) as caught:
-        loading.load_model(tmp_path / "old")
-    assert "\n" not in str(caught.value)
     command = ["--checkpoint", str(tmp_path / "old"), "--to_torch", str(tmp_path / "w.pth")]
     assert convert.main(command) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1
