@@ -16,28 +16,9 @@ from input_pipeline.render import vertex_normals
 from input_pipeline.synthetic import body, interaction, light, surface
 from input_pipeline.synthetic.interaction import MEETINGS
 from input_pipeline.synthetic.photograph import Lit, photograph
-from input_pipeline.synthetic.plan import FrameTask
+from input_pipeline.synthetic.plan import FrameTask, PosedHand
 from input_pipeline.synthetic.studio import MIDDLE, Camera, Capture
 from input_pipeline.synthetic.surface import HandModel
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PlacedHand:
-    """A hand in the world.
-
-    Attributes:
-      rotation: (3, 3) of MANO's root.
-      transl: (3,) metres, MANO's: x_world = rotation @ (x - wrist) + wrist + transl.
-      vertices: (778, 3) metres, world.
-      joints: (21, 3) metres, world.
-      pose: (45,) axis-angle without hands_mean.
-    """
-
-    rotation: np.ndarray
-    transl: np.ndarray
-    vertices: np.ndarray
-    joints: np.ndarray
-    pose: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,12 +32,12 @@ class FrameResult:
     """
 
     task: FrameTask
-    placed: dict[str, PlacedHand]
+    placed: dict[str, PosedHand]
     pictures: list[tuple[Camera, str]]
 
 
 def light_scene(
-    task: FrameTask, placed: dict[str, PlacedHand], models: dict[str, HandModel]
+    task: FrameTask, placed: dict[str, PosedHand], models: dict[str, HandModel]
 ) -> list[Lit]:
     """Hands, arms and trunk of one frame with the lamps' light on them."""
     generator = np.random.default_rng((*task.seed, 1))
@@ -84,7 +65,7 @@ def _leaving(lamps: tuple, points: np.ndarray, normals: np.ndarray, skin: bool) 
 
 
 def _lit_hand_and_arm(
-    lamps: tuple, model: HandModel, hand: PlacedHand, arm: body.Part, generator: np.random.Generator
+    lamps: tuple, model: HandModel, hand: PosedHand, arm: body.Part, generator: np.random.Generator
 ) -> list[Lit]:
     """A hand and its forearm, whose normals and colours agree where they meet."""
     capture, ring = lamps[0], len(model.loop)
@@ -164,48 +145,32 @@ MARGIN_PX = 6
 """Views in which every joint is this far inside the picture are preferred."""
 
 
-def place(task: FrameTask, models: dict[str, HandModel]) -> dict[str, PlacedHand]:
+def place(task: FrameTask, models: dict[str, HandModel]) -> dict[str, PosedHand]:
     """Puts the frame's hands into the world, pushed apart where they would run into each other."""
-    meeting = MEETINGS[task.meeting]
+    meeting, world = MEETINGS[task.meeting], interaction.WORLD_FROM_BODY
     anatomies = {side: model.anatomy for side, model in models.items()}
-    placed, apart = interaction.placements(meeting, task.exchanged, anatomies, task.numbers)
-    turned = {}
+    places, apart = interaction.placements(meeting, task.exchanged, anatomies, task.numbers)
+    both = task.hand_type == "interacting"
+    placed = {}
     for side in task.sides:
-        rotation, at = placed[side]
-        rotation = interaction.WORLD_FROM_BODY @ rotation
-        if task.hand_type != "interacting":
-            at = 0.4 * at
+        rotation, at = places[side]
+        rotation, at = world @ rotation, at if both else 0.4 * at
         hand, centre = task.hands[side], anatomies[side].centre
-        shift = interaction.WORLD_FROM_BODY @ at + MIDDLE - rotation @ (centre - hand.wrist)
-        turned[side] = (rotation, shift - hand.wrist)
-    if task.hand_type == "interacting":
-        _push_apart(task, models, turned, interaction.WORLD_FROM_BODY @ apart)
-    result = {}
-    for side, (rotation, transl) in turned.items():
-        hand = task.hands[side]
-        move = hand.wrist + transl
-        result[side] = PlacedHand(
-            rotation, transl, (hand.vertices - hand.wrist) @ rotation.T + move,
-            (hand.joints - hand.wrist) @ rotation.T + move, hand.pose,
-        )  # fmt: skip
-    return result
+        wrist = hand.joints[0]
+        shift = world @ at + MIDDLE - rotation @ (centre - wrist) - wrist
+        placed[side] = hand.turned(rotation).moved(shift)
+    if both:
+        right, left = (
+            interaction.Solid(hand.vertices, vertex_normals(hand.vertices, models[side].faces))
+            for side, hand in placed.items()
+        )
+        move = interaction.make_room(right, left, world @ apart)
+        halves = {"right": 0.5 * move, "left": -0.5 * move}
+        placed = {side: hand.moved(halves[side]) for side, hand in placed.items()}
+    return placed
 
 
-def _push_apart(task: FrameTask, models: dict, turned: dict, direction: np.ndarray) -> None:
-    """Moves both hands along `direction` in `turned` until neither is deep in the other."""
-    solids = {}
-    for side, (rotation, transl) in turned.items():
-        hand = task.hands[side]
-        normals = vertex_normals(hand.vertices, models[side].faces) @ rotation.T
-        vertices = (hand.vertices - hand.wrist) @ rotation.T + hand.wrist + transl
-        solids[side] = interaction.Solid(vertices, normals)
-    move = interaction.make_room(solids["right"], solids["left"], direction)
-    for side, share in (("right", 0.5), ("left", -0.5)):
-        rotation, transl = turned[side]
-        turned[side] = (rotation, transl + share * move)
-
-
-def choose_cameras(task: FrameTask, placed: dict[str, PlacedHand]) -> list[Camera]:
+def choose_cameras(task: FrameTask, placed: dict[str, PosedHand]) -> list[Camera]:
     """The frame's views: drawn among the cameras that see every joint, then among the others."""
     generator = np.random.default_rng((*task.seed, 3))
     joints = np.concatenate([hand.joints for hand in placed.values()])

@@ -8,7 +8,8 @@ import pathlib
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from input_pipeline.synthetic.frame import FrameResult, PlacedHand
+from input_pipeline.synthetic.frame import FrameResult
+from input_pipeline.synthetic.plan import PosedHand
 from input_pipeline.synthetic.studio import Capture
 
 FILE_ORDER = (4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17, 0)
@@ -68,7 +69,7 @@ class Annotations:
             path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def world_joints(placed: dict[str, PlacedHand]) -> tuple[np.ndarray, np.ndarray]:
+def world_joints(placed: dict[str, PosedHand]) -> tuple[np.ndarray, np.ndarray]:
     """(42, 3) millimetres and (42,) bool in the files' order: right hand, then left."""
     world, valid = np.full((42, 3), ABSENT), np.zeros(42, bool)
     for start, side in ((0, "right"), (21, "left")):

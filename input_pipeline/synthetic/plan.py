@@ -35,22 +35,34 @@ SHARED = 0.45
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PosedHand:
-    """A hand with its fingers posed and its root at rest.
+    """A hand with its fingers posed; its root at rest, or placed in the world.
 
     Attributes:
       vertices: (778, 3) metres.
-      joints: (21, 3).
+      joints: (21, 3), the first of which is MANO's, about which the root turns.
       pose: (45,) axis-angle without hands_mean, as the files hold it.
+      rotation: (3, 3) of MANO's root.
+      transl: (3,) metres, MANO's: x_world = rotation @ (x - wrist) + wrist + transl.
     """
 
     vertices: np.ndarray
     joints: np.ndarray
     pose: np.ndarray
+    rotation: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(3))
+    transl: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(3))
 
-    @property
-    def wrist(self) -> np.ndarray:
-        """(3,) MANO's first joint, about which the root turns."""
-        return self.joints[0]
+    def turned(self, rotation: np.ndarray) -> PosedHand:
+        """The hand at rest with its root turned by (3, 3)."""
+        wrist = self.joints[0]
+        vertices, joints = (
+            (points - wrist) @ rotation.T + wrist for points in (self.vertices, self.joints)
+        )
+        return PosedHand(vertices, joints, self.pose, rotation)
+
+    def moved(self, shift: np.ndarray) -> PosedHand:
+        """The hand moved by (3,) metres."""
+        places = (self.vertices + shift, self.joints + shift)
+        return PosedHand(*places, self.pose, self.rotation, self.transl + shift)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,14 +7,6 @@ import mano_jax
 from tests.golden.toy_mano import toy_mano
 
 
-def enable_x64():
-    """A context in which jax computes in float64 (its place differs between versions)."""
-    enable = getattr(jax, "enable_x64", None)
-    if enable is None:
-        from jax.experimental import enable_x64 as enable
-    return enable(True)
-
-
 @pytest.fixture(scope="session")
 def toy_arrays():
     return {side: toy_mano(side) for side in ("left", "right")}
@@ -27,5 +19,5 @@ def pair(toy_arrays):
 
 @pytest.fixture
 def x64():
-    with enable_x64():
+    with jax.enable_x64(True):
         yield
