@@ -223,7 +223,7 @@ class Predictor:
                 presence = np.asarray(presence, np.float64)
             for place, photo in enumerate(batch):
                 answer = jax.tree.map(lambda value, i=place: value[i], stages)
-                sure = with_detector(presence[place], photo.confidence)
+                sure = with_detector(presence[place], photo.seen)
                 # In a photo there is a hand: someone drew the box, or a detector did.
                 present = sure >= min(PRESENT, sure.max())
                 result = Result(photo, answer, self.loaded, sure, present)

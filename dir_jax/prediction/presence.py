@@ -14,18 +14,19 @@ from dir_jax.models.types import SEGMENTATION_CLASSES
 from mano_jax.constants import SIDES
 
 if TYPE_CHECKING:
+    from dir_jax.prediction.detection import SeenHand
     from dir_jax.prediction.predictor import Result
 
 CELLS = 32
 """Of the 1,024 of the segmentation: as many as a hand shows that is mostly hidden by the other."""
-PRESENT = 0.4
-"""From here a hand is in the photograph. Less than the even chance with which a network answers
-that has learnt little: it hides no hand that is there."""
+PRESENT = 0.3
+"""From here a hand is in the photograph. Less than what a network that has learnt little says of
+any hand: it hides none that is there."""
 UNSURE = 0.6
 """Below this, people are told."""
-COMES, GOES = 0.45, 0.35
+COMES, GOES = 0.35, 0.25
 """In a video: from where a hand that was not there is, and one that was is no longer."""
-NEWS = 0.4
+NEWS = 0.25
 """Share of a video's new frame in the running mean of its hands' presence."""
 
 
@@ -43,13 +44,17 @@ def seen(segmentation: jax.Array) -> jax.Array:
     return jnp.stack([best[:, SEGMENTATION_CLASSES.index(side)] for side in SIDES], axis=-1)
 
 
-def with_detector(network: np.ndarray, confidence: Sequence[float]) -> np.ndarray:
-    """What the network sees of each hand (2,), and a detector's confidence in those it saw.
+def with_detector(network: np.ndarray, hands: Sequence[SeenHand]) -> np.ndarray:
+    """How sure it is of each hand (2,), from what the network and a detector see.
 
-    Two hands that a detector saw count as much as the network's word. One says nothing of the
-    other: of hands that touch it often sees one.
+    Two hands that a detector saw are there. One is there on its side, and says nothing of the
+    other: of hands that touch a detector often sees one.
     """
-    return (network + min(confidence)) / 2 if len(confidence) == 2 else network
+    if len(hands) == 2:
+        return np.maximum(network, min(hand.presence for hand in hands))
+    for hand in hands:
+        network = np.maximum(network, hand.presence * np.array([1 - hand.right, hand.right]))
+    return network
 
 
 class Steady:

@@ -7,6 +7,7 @@ import trimesh
 
 from dir_jax.losses.targets import SEGMENTATION_CLASSES
 from dir_jax.prediction import outputs
+from dir_jax.prediction.detection import SeenHand
 from dir_jax.prediction.presence import CELLS, Steady, seen, with_detector
 from tests.dir_jax.prediction.known_hands import known_result
 
@@ -31,10 +32,12 @@ def test_a_hand_is_seen_where_enough_cells_are_surely_its_own():
     np.testing.assert_allclose(seen(logits), [[0, 0], [1, 0], [0.5, 0]], atol=1e-3)
 
 
-def test_two_hands_that_a_detector_saw_count_one_does_not():
+def test_a_detector_is_believed_in_what_it_saw():
     network = np.array([0.9, 0.1])
-    np.testing.assert_allclose(with_detector(network, (0.95, 0.9)), [0.9, 0.5])
-    np.testing.assert_allclose(with_detector(network, (0.95,)), network)
+    one, two = (SeenHand((0, 0, 1, 1), None, sure, 0.9) for sure in (0.95, 0.8))
+    np.testing.assert_allclose(with_detector(network, (one, two)), [0.9, 0.8])
+    np.testing.assert_allclose(with_detector(network, (two,)), [0.9, 0.72])
+    np.testing.assert_allclose(with_detector(network[::-1], (two,)), [0.1, 0.9])
     np.testing.assert_allclose(with_detector(network, ()), network)
 
 
@@ -72,11 +75,11 @@ def test_hands_of_a_video_neither_flicker_nor_change_sides(known):
     left, right, both = [True, False], [False, True], [True, True]
     here, there = (0.9, 0.1), (0.1, 0.9)
     assert shown(here, there, here, here) == [left] * 4
-    assert shown(here, *[there] * 4) == [left, left, both, right, right]
+    assert shown(here, *[there] * 6) == [left, left, *[both] * 4, right]
     assert shown((0.9, 0.9), (0.9, 0.2), (0.9, 0.9)) == [both] * 3
-    assert shown((0.9, 0.36), *[(0.9, 0.44)] * 9) == [left] * 10
+    assert shown((0.9, 0.26), *[(0.9, 0.34)] * 9) == [left] * 10
     assert shown((0.1, 0.2), (0.2, 0.1)) == [None, None]
-    assert shown(here, *[(0.1, 0.1)] * 4)[-1] is None
+    assert shown(here, *[(0.1, 0.1)] * 6)[-1] is None
     steady = Steady()
     steady(dataclasses.replace(known, presence=np.array(here)))
     assert steady(None) is None  # forgets
