@@ -56,20 +56,24 @@ def test_uneven_batches_and_padding_change_nothing(toy_pair, golden):
         np.testing.assert_allclose(*joints, rtol=1e-5)
 
 
-def random_hands(seed, count=6):
+# Five samples with all that the reference's numbers have: one compiled program serves both.
+CAMERA = np.tile([[900.0, 0, 128], [0, 900, 128], [0, 0, 1]], (5, 1, 1))
+OFFSET = np.full((5, 3), 0.1)
+
+
+def random_hands(seed):
     rng = np.random.default_rng(seed)
-    joints = rng.normal(0, 0.05, (count, 2, 21, 3)) + [0, 0, 0.9]
-    return protocols.Hands(joints, rng.normal(0, 0.05, (count, 2, 778, 3)) + [0, 0, 0.9])
+    joints = rng.normal(0, 0.05, (5, 2, 21, 3)) + [0, 0, 0.9]
+    return protocols.Hands(joints, rng.normal(0, 0.05, (5, 2, 778, 3)) + [0, 0, 0.9])
 
 
 def test_invariance_of_each_protocol(toy_pair):
     rng = np.random.default_rng(1)
     truth = random_hands(0)
-    scale = rng.uniform(0.5, 2, (6, 2, 1, 1))
-    moved = jax.tree.map(lambda points: points * scale + 0.3, truth)
-    camera = np.broadcast_to([[900.0, 0, 128], [0, 900, 128], [0, 0, 1]], (6, 3, 3))
+    scale = rng.uniform(0.5, 2, (5, 2, 1, 1))
+    moved = jax.tree.map(lambda points: points * scale + 0.3, truth).replace(offset=OFFSET)
     with jax.enable_x64(True):
-        measured = metrics.measure(toy_pair, moved, truth, camera)
+        measured = metrics.measure(toy_pair, moved, truth, CAMERA, metrics.EVERYTHING)
     for name, protocol in protocols.PROTOCOLS.items():
         worst = max(np.abs(measured[name][m]).max() for m in ("mpjpe", "miaa"))
         assert (worst < 1e-6) == protocol.scaled, name
@@ -97,12 +101,13 @@ def test_procrustes_against_scipy(toy_pair, name, points):
     guess[2] = np.linspace(0, 0.2, guess.shape[2])[:, None] * [1, 2, 3]  # on a line
     guess[3] = 0.3  # in one place
     true[4] = 0.7
-    guess[5, 1], true[5, 1] = 0.1, 0.2
-    prediction, truth = prediction.replace(**{points: guess}), truth.replace(**{points: true})
+    guess[4, 1], true[4, 1] = 0.1, 0.2
+    prediction = prediction.replace(**{points: guess, "offset": OFFSET})
+    given = (prediction, truth.replace(**{points: true}), CAMERA)
     for dtype, tolerance in ((np.float64, 1e-6), (np.float32, 1e-3)):
-        cast = [jax.tree.map(lambda x, d=dtype: x.astype(d), h) for h in (prediction, truth)]
+        cast = jax.tree.map(lambda x, d=dtype: x.astype(d), given)
         with jax.enable_x64(dtype == np.float64):
-            found = np.asarray(metrics.measure(toy_pair, *cast)["mcp_scaled"][name])
+            found = metrics.measure(toy_pair, *cast, metrics.EVERYTHING)["mcp_scaled"][name]
         expected = [
             [procrustes_mm(*pair) for pair in zip(*sample, strict=True)]
             for sample in zip(guess, true, strict=True)
@@ -114,7 +119,7 @@ def test_procrustes_against_scipy(toy_pair, name, points):
 def test_joints_only_leave_the_rest_open(toy_pair):
     scores = Scores(toy_pair, slow=True)
     prediction = protocols.Hands(random_hands(3).joints_xyz)
-    scores.add(prediction, random_hands(2), None, np.ones((6, 2), bool), np.arange(6))
+    scores.add(prediction, random_hands(2), None, np.ones((5, 2), bool), np.arange(5))
     assert not [
         name for name in scores.columns() if "px" in name or "mpvpe" in name or "mrrpe" in name
     ]
@@ -125,11 +130,12 @@ def test_joints_only_leave_the_rest_open(toy_pair):
 
 
 def test_pck_curve_and_area(toy_pair):
-    truth, prediction = random_hands(4), random_hands(5)
+    truth, prediction = random_hands(4), random_hands(5).replace(offset=OFFSET)
     scores = Scores(toy_pair)
     with jax.enable_x64(True):
-        scores.add(prediction, truth, None, np.ones((6, 2), bool), np.arange(6))
-        joint_mm = metrics.measure(toy_pair, prediction, truth)["mcp_unscaled"]["joint_mm"]
+        scores.add(prediction, truth, CAMERA, np.ones((5, 2), bool), np.arange(5))
+        found = metrics.measure(toy_pair, prediction, truth, CAMERA, metrics.EVERYTHING)
+    joint_mm = found["mcp_unscaled"]["joint_mm"]
     thresholds = metrics.PCK_THRESHOLDS_MM
     curve = np.array(scores.report()["pck"]["mcp_unscaled"])
     assert len(curve) == 200 and thresholds[[0, -1]].tolist() == [0.0, 50.0]

@@ -143,7 +143,7 @@ def test_bfloat16_keeps_float32_parameters_and_meshes(tiny):
 def test_weights_and_arithmetic_of_the_full_models():
     released = dir_jax.create_model("released", reference.hands())
     assert sum(weights(released).values()) == 90_411_059  # 92.7 M less classes and idle blocks
-    assert sum(operations(released).values()) < 22.5e9
+    assert sum(operations(released).values()) < 22e9
     direct = dir_jax.create_model({"projection": "onehot"}, reference.hands())
     assert sum(operations(direct).values()) == pytest.approx(36.8e9, rel=0.01)
     paper = dir_jax.create_model("paper", reference.hands())
