@@ -198,7 +198,7 @@ def read_predictions(
                 "wanted as many, or sample_ids in both"
             )
     table = PredictionTable(pathlib.Path(path).stem, predicted, true, rows, ids)
-    _check_finite(path, table)
+    _check_finite(path, truth_path, table)
     _check_cameras(truth_path, true)
     _check_units(path, {**predicted, **true})
     return table
@@ -247,7 +247,7 @@ def _matched(path, ids: list[str], truth_path, true_ids: list[str]) -> np.ndarra
     return np.array([place[name] for name in ids])
 
 
-def _check_finite(path, table: PredictionTable) -> None:
+def _check_finite(path, truth_path, table: PredictionTable) -> None:
     """Refuses NaN and infinity in anything that counts."""
     bad: dict[str, list[int]] = {}
     for batch in table.batches(BATCH):
@@ -260,11 +260,14 @@ def _check_finite(path, table: PredictionTable) -> None:
                 bad.setdefault(name, []).extend(batch["index"][wrong].tolist())
     for name, rows in bad.items():
         if rows:
-            rows = sorted(rows if name in table.predicted else table.rows[rows].tolist())
+            predicted = name in table.predicted
+            rows = sorted(rows if predicted else table.rows[rows].tolist())
             shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+            marked = f", or mark their hands False in hand_valid of {truth_path}"
             raise ValueError(
-                f"{path}: {name} is not finite in {len(rows)} of {len(table)} rows ({shown}); "
-                "leave those samples out, or mark their hands in hand_valid"
+                f"{path if predicted else truth_path}: {name} is not finite in {len(rows)} of "
+                f"{len(table)} rows ({shown}); leave those samples out of predictions and ground "
+                f"truth{marked if name in PER_HAND else ''}"
             )
 
 

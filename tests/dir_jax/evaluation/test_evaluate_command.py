@@ -10,7 +10,7 @@ import mano_jax
 from dir_jax.evaluation import command as evaluate_command
 from dir_jax.evaluation.array_archive import ArrayArchive
 from dir_jax.evaluation.metrics import METRICS
-from dir_jax.evaluation.predictions import median_hand_length
+from dir_jax.evaluation.predictions import median_hand_length, read_predictions
 from dir_jax.evaluation.protocols import PROTOCOLS, evaluation_joints
 from tests.dir_jax.evaluation.test_metrics import KEYS
 
@@ -154,6 +154,22 @@ def test_bad_files_get_one_line(run, tmp_path, arrays, capsys, change, message):
     error = capsys.readouterr().err
     assert status == 2 and result is None and not list(tmp_path.glob("*.csv"))
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+
+
+def test_the_advice_about_rows_that_are_not_finite_works(tmp_path, arrays):
+    truth = {k: arrays.pop(k) for k in ("gt_vertices_xyz", "camera")}
+    arrays["vertices_xyz"][1, 0] = np.nan
+    files = tmp_path / "p.npz", tmp_path / "truth.npz"
+
+    def read(rows=slice(None), **marked):
+        for file, content in zip(files, (arrays, truth | marked), strict=True):
+            np.savez(file, **{name: value[rows] for name, value in content.items()})
+        return len(read_predictions(*files))
+
+    with pytest.raises(ValueError, match=rf"p\.npz: .*mark .* in hand_valid of {files[1]}"):
+        read()
+    assert read(hand_valid=np.arange(10).reshape(5, 2) != 2) == 5
+    assert read([0, 2, 3, 4]) == 4
 
 
 def test_sample_ids_that_do_not_match(run, tmp_path, arrays, capsys):
