@@ -11,7 +11,7 @@ dir_jax/evaluation/predictions.py.
 
 import sys
 
-from dir_jax.evaluation.command import main
+from dir_jax.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

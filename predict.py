@@ -13,7 +13,7 @@ docs/prediction.md.
 
 import sys
 
-from dir_jax.prediction.command import main
+from dir_jax.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["predict", *sys.argv[1:]]))

@@ -2,7 +2,7 @@
 
 import sys
 
-from dir_jax.training.command import main
+from dir_jax.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -7,6 +7,9 @@ does not need.
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,6 +42,27 @@ __all__ = [
     "torch_from_variables",
     "variables_from_torch",
 ]
+
+
+class _Recipes:
+    """Finds `configs`: at the top of the repository, but inside this folder where a wheel put it.
+
+    At the top of site-packages a package of that name would be in the way of other people's; so
+    this one is asked last.
+    """
+
+    folder = os.path.join(os.path.dirname(__file__), "configs")
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        """As of every finder in `sys.meta_path`."""
+        if name == "configs":
+            return importlib.util.spec_from_file_location(name, f"{cls.folder}/__init__.py")
+        return None
+
+
+if os.path.isdir(_Recipes.folder):
+    sys.meta_path.append(_Recipes)
 
 
 def __getattr__(name: str) -> object:

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if name not in COMMANDS:
         raise ValueError(f"unknown command {name!r}; wanted one of {', '.join(COMMANDS)}")
-    sys.argv = [f"dir-jax {name}", *rest]  # what --help and argparse's errors call the program
+    sys.argv[0] = f"dir-jax {name}"  # what --help and argparse's errors call the program
     return importlib.import_module(COMMANDS[name][0]).main(rest)
 
 

@@ -35,6 +35,10 @@ class FailedError(RuntimeError):
     """The input was good, and yet the command failed; the message says why and what to do."""
 
 
+class InstallationError(ImportError):
+    """A library is there in a version that does not do; the message says which, and what to do."""
+
+
 Main = Callable[[Sequence[str] | None], int]
 
 
@@ -50,7 +54,7 @@ def command(main: Callable[[list[str]], int]) -> Main:
     @functools.wraps(main)
     def guarded(arguments: Sequence[str] | None = None) -> int:
         arguments = list(sys.argv[1:] if arguments is None else arguments)
-        show = TRACEBACK in arguments
+        show = TRACEBACK in (*arguments, *sys.argv)  # `dir-jax COMMAND`'s is a command in a command
         arguments = [argument for argument in arguments if argument != TRACEBACK]
         try:
             return main(arguments)
@@ -86,7 +90,7 @@ def status_of(error: BaseException) -> int:
         return FAILED
     if isinstance(error, ModuleNotFoundError) and extra_of(error.name or ""):
         return BAD_INPUT
-    return BAD_INPUT if isinstance(error, ValueError | OSError) else FAULT
+    return BAD_INPUT if isinstance(error, ValueError | OSError | InstallationError) else FAULT
 
 
 def one_line(error: BaseException) -> str:

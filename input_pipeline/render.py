@@ -18,6 +18,14 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from input_pipeline.commands import InstallationError
+
+if not hasattr(cv2, "triangleRasterize"):
+    raise InstallationError(
+        f"OpenCV 5 is needed, and {cv2.__version__} is installed in {cv2.__path__[0]}: "
+        'pip install -U "opencv-python-headless>=5,<6", and remove other opencv packages'
+    )
+
 Mesh = tuple[np.ndarray, np.ndarray, np.ndarray]
 """(vertices_xyz (V, 3) metres, faces (F, 3), colours or other values at the vertices (V, C))."""
 

@@ -11,6 +11,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _SERIES_BELOW = 1e-4
 """Squared angle under which power series replace quotients; their next term is below 1e-17."""
@@ -73,7 +74,7 @@ def _cross_matrix(vector: jax.Array) -> jax.Array:
 
 
 @_compiled
-def matrix_from_axis_angle(axis_angle: jax.Array) -> jax.Array:
+def matrix_from_axis_angle(axis_angle: jax.Array | np.ndarray) -> jax.Array:
     """Rotation matrices of rotation vectors (Rodrigues' formula), exact at zero and beyond pi.
 
     Args:
@@ -121,7 +122,7 @@ def _columns(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
 
 
 @_compiled
-def matrix_from_6d(sixd: jax.Array) -> jax.Array:
+def matrix_from_6d(sixd: jax.Array | np.ndarray) -> jax.Array:
     """Rotation whose first column is along the first vector (Gram-Schmidt; Zhou et al. 2019).
 
     Zero or parallel vectors still give a rotation, with finite gradients.
@@ -141,7 +142,7 @@ def matrix_from_6d(sixd: jax.Array) -> jax.Array:
 
 
 @_compiled
-def matrix_from_6d_robust(sixd: jax.Array) -> jax.Array:
+def matrix_from_6d_robust(sixd: jax.Array | np.ndarray) -> jax.Array:
     """Rotation that treats both vectors alike, as DIR's root rotation (manopth's robust form).
 
     The unit vectors' sum and difference are perpendicular; the columns x and y lie at 45 degrees

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -234,7 +234,7 @@ def resolve_tips(hand: Hand, tips: Tips) -> jax.Array | np.ndarray:
     return tip_indices(hand.side, tips)
 
 
-def rest_joints(hand: Hand, betas: jax.Array) -> jax.Array:
+def rest_joints(hand: Hand, betas: Array) -> jax.Array:
     """MANO's 16 joints of the shaped hand in its rest pose, MANO's order.
 
     Args:
@@ -254,10 +254,10 @@ def order_joints(joints: jax.Array, tips: jax.Array) -> jax.Array:
 
 def pose_hand(
     hand: Hand,
-    global_orient: jax.Array,
-    hand_pose: jax.Array,
-    betas: jax.Array,
-    transl: jax.Array | None = None,
+    global_orient: Array,
+    hand_pose: Array,
+    betas: Array,
+    transl: Array | None = None,
     *,
     root_joint: int | None = None,
     tips: Tips = "manopth",
@@ -291,6 +291,7 @@ def pose_hand(
         raise HandError(f"root_joint is {root_joint}; wanted None or 0 to {constants.JOINTS - 1}")
     if rotations not in ROTATIONS:
         raise HandError(f"rotations is {rotations!r}; wanted one of {', '.join(ROTATIONS)}")
+    arrays: dict[str, tuple[Any, tuple[int, ...]]]
     arrays = {"global_orient": (global_orient, (3, 3)), "hand_pose": (hand_pose, (15, 3))}
     arrays |= {"betas": (betas, (constants.BETAS,))}
     if transl is not None:
@@ -344,7 +345,7 @@ def _broadcast(arrays: dict) -> tuple[tuple[int, ...], dict[str, jax.Array]]:
     return batch, flat
 
 
-def joints_from_vertices(hand: Hand, vertices: jax.Array, tips: Tips = "intaghand") -> jax.Array:
+def joints_from_vertices(hand: Hand, vertices: Array, tips: Tips = "intaghand") -> jax.Array:
     """Evaluation's joints: MANO's regressor applied to the posed vertices, and five tips.
 
     They differ from `pose_hand`'s joints by millimetres, since skinning bends the mesh that the
@@ -364,7 +365,7 @@ def joints_from_vertices(hand: Hand, vertices: jax.Array, tips: Tips = "intaghan
     return order_joints(joints, vertices[..., tip_vertices, :])
 
 
-def pca_to_axis_angle(hand: Hand, coefficients: jax.Array) -> jax.Array:
+def pca_to_axis_angle(hand: Hand, coefficients: Array) -> jax.Array:
     """Finger pose from principal components: hands_mean + coefficients @ hands_components.
 
     Args:
@@ -384,7 +385,7 @@ def pca_to_axis_angle(hand: Hand, coefficients: jax.Array) -> jax.Array:
 
 
 def axis_angle_to_pca(
-    hand: Hand, hand_pose: jax.Array, components: int = constants.POSE_COMPONENTS
+    hand: Hand, hand_pose: Array, components: int = constants.POSE_COMPONENTS
 ) -> jax.Array:
     """Principal components of a finger pose, the inverse of `pca_to_axis_angle`.
 

@@ -1,5 +1,6 @@
 """What is installed: one list of requirements in two forms, and a core that needs no extra."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -46,3 +47,17 @@ def test_the_core_is_imported_without_any_extra(module):
     )
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_older_opencv_is_named_in_one_line(tmp_path):
+    (tmp_path / "cv2").mkdir()
+    (tmp_path / "cv2" / "__init__.py").write_text("__version__ = '4.11.0'\n")
+    done = subprocess.run(
+        [sys.executable, ROOT / "predict.py", "--image", "x.jpg", "--output", tmp_path],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: OpenCV 5 is needed, and 4.11.0 is installed in ")
+    assert done.stderr.count("\n") == 1

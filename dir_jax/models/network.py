@@ -284,7 +284,9 @@ def initial_variables(model: DIR, seed: int) -> dict[str, Any]:
     """
     key = jax.random.key(seed)
     boxed = traverse_util.flatten_dict(_boxed_shapes(model, key), keep_empty_nodes=True)
-    values = {path: leaf for path, leaf in boxed.items() if leaf is traverse_util.empty_node}
+    values: dict[tuple, Any] = {
+        path: leaf for path, leaf in boxed.items() if leaf is traverse_util.empty_node
+    }
     for path, leaf in boxed.items():
         if isinstance(leaf, Drawn):
             name = zlib.crc32("/".join(path).encode())

@@ -47,7 +47,7 @@ def torch_from_variables(variables: Mapping[str, Any], model: DIR) -> dict[str, 
     entries, _ = _checked_table(model)
     variables = fill(variable_shapes(model), variables, "the variables")
     flat = traverse_util.flatten_dict(variables, sep="/")
-    state = {}
+    state: dict[str, np.ndarray] = {}
     for entry in entries:
         value = np.asarray(flat[entry.path])
         state.update(zip(entry.sources, entry.to_torch(value), strict=True))
@@ -91,7 +91,8 @@ def _checked_table(model: DIR):
 
 def _fill(entries: list[Entry], state: Mapping[str, np.ndarray], shapes) -> dict[str, np.ndarray]:
     """Flat variables from the entries' sources, every shape checked."""
-    values, problems = {}, []
+    values: dict[str, np.ndarray] = {}
+    problems: list[str] = []
     for entry in entries:
         missing = [name for name in entry.sources if name not in state]
         problems += [f"{name} is missing" for name in missing]
@@ -103,7 +104,7 @@ def _fill(entries: list[Entry], state: Mapping[str, np.ndarray], shapes) -> dict
         dimensions = DIMENSIONS.get(entry.layout, len(wanted))
         fits = all(a.shape == arrays[0].shape and a.ndim == dimensions for a in arrays)
         value = entry.to_flax(arrays) if fits else None
-        if fits and value.shape == shapes[entry.path].shape:
+        if value is not None and value.shape == shapes[entry.path].shape:
             values[entry.path] = value
         else:
             problems.append(f"{' and '.join(entry.sources)} has shape {got}, wanted {wanted}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -213,7 +214,7 @@ def table(config: ModelConfig) -> list[Entry]:
     """
     released = ModelConfig()
     fields = ("encoder", "attention", "stages", "graph", "transformer", "planes")
-    fitting = {field: (getattr(released, field),) for field in fields}
+    fitting: dict[str, tuple[Any, ...]] = {field: (getattr(released, field),) for field in fields}
     fitting |= {field: tuple(PARTS[field]) for field in ("projection", "sampling")}
     for field, names in fitting.items():
         if (value := getattr(config, field)) not in names:

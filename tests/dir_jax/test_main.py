@@ -25,6 +25,14 @@ def test_help_names_all_commands_and_imports_none(tmp_path):
     assert all(name in done.stdout for name in dir_jax_main.COMMANDS)
 
 
+def test_traceback_reaches_the_command(monkeypatch, capsys):
+    given = ["--torch_checkpoint", "/no/such.pth", "--output", "/no/such", "--traceback"]
+    monkeypatch.setattr(sys, "argv", ["dir-jax", "convert", *given])
+    assert dir_jax_main.main() == 2
+    said = capsys.readouterr().err
+    assert "Traceback" in said and said.splitlines()[-1].startswith("error: /no/such.pth")
+
+
 def test_an_unknown_command_is_one_line(capsys):
     assert dir_jax_main.main(["evalute"]) == 2
     said = capsys.readouterr().err

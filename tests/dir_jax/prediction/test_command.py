@@ -344,6 +344,7 @@ def test_what_cannot_be_written_leaves_nothing(known, tmp_path):
 
 def test_tensorflow_stays_out():
     code = (
-        "import sys, predict\nassert 'tensorflow' not in sys.modules and 'torch' not in sys.modules"
+        "import sys, dir_jax.prediction.command\n"
+        "assert 'tensorflow' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import fnmatch
+import functools
 import re
+import sys
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -24,10 +27,13 @@ from dir_jax.weights.torch_files import read_state_dict
 from tests.dir_jax import reference, torch_zip
 from tests.golden import pseudo_weights
 
+RELEASED = {**TINY, "stages": 2}
+"""The released structure, as the PyTorch code has it, and tiny."""
+
 
 @pytest.fixture(scope="module")
 def model():
-    return dir_jax.create_model(TINY, reference.hands())
+    return dir_jax.create_model(RELEASED, reference.hands())
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +44,7 @@ def variables(model):
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def _assert_same(first, second):
-    assert jax.tree.structure(first) == jax.tree.structure(second)
-    for ours, theirs in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
-        assert ours.dtype == theirs.dtype
-        np.testing.assert_array_equal(ours, theirs)
+_assert_same = functools.partial(chex.assert_trees_all_equal, strict=True)
 
 
 def test_there_and_back_is_exact_to_the_bit(model, variables):
@@ -52,7 +54,7 @@ def test_there_and_back_is_exact_to_the_bit(model, variables):
 
 @pytest.mark.parametrize("fields", [{"transformer_blocks": 0}, {"graph_layers": 0}])
 def test_fewer_layers_convert_too(model, fields):
-    fewer = dir_jax.create_model({**TINY, **fields}, model.hands)
+    fewer = dir_jax.create_model({**RELEASED, **fields}, model.hands)
     variables = jax.tree.map(lambda s: np.ones(s.shape, s.dtype), variable_shapes(fewer))
     state = dir_jax.torch_from_variables(variables, fewer)
     _assert_same(dir_jax.variables_from_torch(state, fewer), variables)
@@ -84,7 +86,7 @@ def test_every_wrong_variable_is_named(model, variables):
 
 
 def test_other_architectures_are_refused():
-    model = dir_jax.create_model({**TINY, "planes": "joint"}, reference.hands())
+    model = dir_jax.create_model({**RELEASED, "planes": "joint"}, reference.hands())
     with pytest.raises(ValueError, match=r"model\.planes is 'joint'; the released PyTorch code"):
         dir_jax.variables_from_torch({}, model)
 
@@ -105,11 +107,14 @@ def test_imagenet_weights_fill_the_encoder_only(tmp_path, model, variables):
     assert len({e.path for e in table(model.config)}) == len(shapes)
 
 
-def test_the_command_there_and_back(tmp_path, capsys):
-    """A full synthetic checkpoint through the command line, both ways."""
+@pytest.mark.parametrize("output", ["folder", "file.safetensors"])
+def test_the_command_there_and_back(tmp_path, capsys, monkeypatch, output):
+    """A full synthetic checkpoint through the command line, both ways; files without orbax."""
+    if output != "folder":
+        monkeypatch.setitem(sys.modules, "dir_jax.weights.checkpoints", None)
     state = pseudo_weights.pseudo_state_dict()
     torch_zip.save(tmp_path / "DIR.pth", state)
-    folder, back = tmp_path / "converted", tmp_path / "back.safetensors"
+    folder, back = tmp_path / output, tmp_path / "back.safetensors"
     command = ["--torch_checkpoint", str(tmp_path / "DIR.pth"), "--output", str(folder)]
     assert convert.main(command) == 0
     assert "90,411,059 weights" in capsys.readouterr().out
@@ -164,7 +169,7 @@ def test_one_file_holds_weights_and_config(tmp_path, model, variables):
 
 def test_weights_are_shipped_by_name(tmp_path, monkeypatch, model, variables):
     monkeypatch.setattr(loading, "SHIPPED", tmp_path)
-    loading.save_weights(tmp_path / "tiny.safetensors", variables, {**TINY, "preset": "released"})
+    loading.save_weights(tmp_path / "tiny.safetensors", variables, RELEASED)
     found, _ = dir_jax.load_weights("tiny")
     _assert_same(found, variables)
     for name in ("tinny", "../tiny"):
@@ -191,10 +196,10 @@ def test_commands_use_shipped_weights_when_none_are_named(
 
 def test_files_of_weights_are_checked(tmp_path, model, variables):
     path = tmp_path / "own.safetensors"
-    loading.save_weights(path, variables, {**TINY, "stages": 1})
+    loading.save_weights(path, variables, {**RELEASED, "stages": 1})
     with pytest.raises(WeightsError, match=r"fusion2/\S+ is missing"):
         dir_jax.load_weights(path)
-    loading.save_weights(path, variables, {**TINY, "graph": "this:Graph"})
+    loading.save_weights(path, variables, {**RELEASED, "graph": "this:Graph"})
     with pytest.raises(WeightsError, match="needs the part 'this:Graph'; import this first"):
         dir_jax.load_weights(path)
     path.write_bytes(path.read_bytes()[:1000])
@@ -206,7 +211,7 @@ def test_files_of_weights_are_checked(tmp_path, model, variables):
     ("change", "message"),
     [
         ({"variables": "params/dense"}, "params/dense/conv1/conv/bias is missing"),
-        ({"config": {"model": {**TINY, "joint_width": 8}}}, r"has shape .*, wanted"),
+        ({"config": {"model": {**RELEASED, "joint_width": 8}}}, r"has shape .*, wanted"),
         ({"config": {"model": {"depth": 3}}}, "no network .*unknown model field .depth."),
         ({"config": {"model": [1]}}, "is of no network that this version of the code knows"),
         ({"config": "old"}, "is of no network that this version of the code knows"),
@@ -218,7 +223,7 @@ def test_a_checkpoint_of_another_layout_ends_in_one_line(
     kept = dict(variables)
     if "variables" in change:
         kept["params"] = {k: v for k, v in kept["params"].items() if k != "dense"}
-    save_variables(tmp_path / "old", kept, {"config": change.get("config", {"model": TINY})})
+    save_variables(tmp_path / "old", kept, {"config": change.get("config", {"model": RELEASED})})
     command = ["--checkpoint", str(tmp_path / "old"), "--to_torch", str(tmp_path / "w.pth")]
     assert convert.main(command) == 2
     error = capsys.readouterr().err
