@@ -26,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from input_pipeline import dataset
-from input_pipeline.commands import FAILED, STOPPED, command
+from input_pipeline.commands import FAILED, STOPPED, command, one_line, status_of
 from input_pipeline.dataset import CONFIGS, shard_name
 from input_pipeline.files import locked_folder, write_bytes, write_json
 from input_pipeline.sources import find_layout, open_split
@@ -48,7 +48,9 @@ def main(arguments: list[str]) -> int:
     try:
         return _run(_options(arguments))
     except OSError as error:
-        print(f"error: {error}; make room or repair the folder; {again}", file=sys.stderr)
+        if status_of(error) != FAILED:
+            raise
+        print(f"error: {one_line(error)}; make room; {again}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(f"stopped; {again}", file=sys.stderr)

@@ -128,105 +128,12 @@ class TestCommandLine:
         config, _ = parse([*given, "--config.mano", "smoke", "--workdir", "smoke"])
         assert (config.model.stages, config.mano) == (3, "smoke")
 
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            ([*CONFIG, "--workdir", "w", "--config.train.batchsize=6"], "batchsize"),
-            ([*CONFIG, "--workdir", "w", "--config.train.batch_size=six"], "six"),
-            ([*CONFIG, "--workdir", "w", "--confg.train.steps=1"], "confg"),
-            ([*CONFIG, "--workdir", "w", "left_over"], "left_over"),
-            ([*CONFIG], "--workdir is missing"),
-            (["--workdir", "w"], "--config is missing"),
-            ([*CONFIG, "--workdir"], "--workdir"),
-            ([*CONFIG, "--workdir", "w", "--config.seed", "9" * 30], "seed is 99999"),
-            ([*CONFIG, "--workdir", "w", "--config.train.epochs=inf"], "train.epochs is 'inf'"),
-            ([*CONFIG, "--workdir", "w", "--config.train.epochs=1e999"], "train.epochs is inf"),
-            (
-                [*CONFIG, "--workdir", "w", "--config.model.encoder_blocks=(1,1)"],
-                "(4 integers)",
-            ),
-            ([*CONFIG, "--workdir", "w", "--config.model.graph=gcn"], "model.graph is 'gcn'"),
-            (
-                [*CONFIG, "--workdir", "w", "--config.loss.edge=no"],
-                "loss.edge is 'no'; wanted 0 or",
-            ),
-            (["--config", "configs/none.py", "--workdir", "w"], "configs/none.py"),
-            (["--config", ABLATION + ":row9", "--workdir", "w"], "no ablation 'row9'"),
-        ],
-    )
-    def test_what_is_not_understood_is_refused_in_one_line(self, capsys, arguments, message):
-        assert main(arguments) == 2
-        error = capsys.readouterr().err
-        assert error.startswith("error: ")
-        assert message in error
-        assert error.count("\n") == 1
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("c.train.batchsize = 3", "the recipe has no field 'batchsize'"),
-            ("c.trian = {}", "the recipe has no field 'trian'"),
-            ("c.train.batch_size = 'six'", "cannot be used: TypeError"),
-            ("c.unlock(); c.train.batchsize = 3", "no field 'train.batchsize'"),
-            ("c.unlock(); del c['train']", "the recipe lacks"),
-            ("c = {'train': {'steps': 3}}", "the recipe lacks"),
-            ("c = [1, 2]", "is not a recipe: its get_config() gives a list"),
-            ("c = None", "its get_config() gives a NoneType"),
-            ("raise RuntimeError('not\\ntoday')", "RuntimeError: not today"),
-            ("assert c.seed == 7", "AssertionError"),
-            ("import no_such_module", "ModuleNotFoundError: No module named"),
-            ("raise SystemExit(3)", "SystemExit: 3"),
-        ],
-    )
-    def test_a_recipe_that_is_none_ends_in_one_line(self, tmp_path, capsys, text, message):
-        lines = ["from configs import smoke", "def get_config():", "    c = smoke.get_config()"]
-        (tmp_path / "own.py").write_text("\n".join([*lines, f"    {text}", "    return c"]))
-        assert main(["--config", str(tmp_path / "own.py"), "--workdir", str(tmp_path / "w")]) == 2
-        error = capsys.readouterr().err
-        assert error.startswith("error: ") and message in error and error.count("\n") == 1
-        assert not (tmp_path / "w").exists()
-
-    @pytest.mark.parametrize("text", ["", "x = 1", "def get_config(:", "\0"])
-    def test_a_file_that_is_no_recipe_is_named(self, tmp_path, capsys, text):
-        (tmp_path / "own.py").write_text(text)
-        assert main(["--config", str(tmp_path / "own.py"), "--workdir", "w"]) == 2
-        error = capsys.readouterr().err
-        assert f"--config {tmp_path / 'own.py'} cannot be used" in error
-
     def test_help_lists_every_field(self, capsys):
         assert main(["--help"]) == 0
         text = capsys.readouterr().out
         for name, field in base.FIELDS.items():
             assert f"  --config.{name}={field.default}\n" in text
             assert f"      {field.wanted}: {field.meaning}\n" in f"{text}\n"
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("train.batch_size", 0),
-        ("optimizer.learning_rate", float("nan")),
-        ("optimizer.learning_rate", -1.0),
-        ("validation.every", 0),
-        ("parallel.backend", "threads"),
-        ("optimizer.schedule", "linear"),
-        ("train.epochs", 0.0),
-        ("optimizer.b1", 2.0),
-        ("optimizer.eps", float("nan")),
-        ("optimizer.weight_decay", float("inf")),
-        ("parallel.processes", 2),
-        ("parallel.process", 1),
-        ("seed", 10**30),
-        ("train.epochs", float("inf")),
-        ("model.feature_width", 0),
-        ("data.augmentation.blur_lengths", (9, 3)),
-    ],
-)
-def test_values_that_cannot_work_are_refused_by_name(field, value):
-    config = dir_interhand.get_config()
-    config.update_from_flattened_dict({field: value})
-    with pytest.raises(ValueError, match=field):
-        base.check(config)
 
 
 def test_resuming_with_another_recipe_is_refused_with_the_fields(tmp_path):

@@ -136,6 +136,11 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
                 return _to_rgb(ImageOps.exif_transpose(image))
     except PhotoError:
         raise
+    except Image.DecompressionBombError:  # Pillow's own limit, above ours
+        raise PhotoError(
+            f"{path}: the file claims more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million "
+            f"pixels; the limit is {MAX_PIXELS / 1e6:.0f} million"
+        ) from None
     except Image.UnidentifiedImageError:
         raise PhotoError(f"{path}: {_why_unknown(data)}") from None
     except Exception as error:  # damaged files make decoders raise nearly anything

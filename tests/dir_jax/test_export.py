@@ -66,15 +66,3 @@ def test_a_process_with_jax_and_numpy_alone_gives_the_same(variables, images, tm
             for name, value in wanted.items():
                 atol = 1e-5 * np.abs(value).max()
                 np.testing.assert_allclose(result[name], value, rtol=0, atol=atol, err_msg=name)
-
-
-def test_bad_input_is_named_in_one_line(tmp_path, capsys):
-    (tmp_path / "program").write_bytes(b"nonsense")
-    np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 3)))
-    common = ["--images", str(tmp_path / "images.npy"), "--output", str(tmp_path / "r.npz")]
-    assert run_exported.main(["--program", str(tmp_path / "program"), *common]) == 2
-    assert capsys.readouterr().err == f"error: {tmp_path / 'program'} is not an exported program\n"
-    gone = ["--checkpoint", str(tmp_path / "none"), "--output", str(tmp_path / "p")]
-    assert export.main(gone) == 2
-    assert export.main([*gone[:-1], str(tmp_path / "no" / "p")]) == 2
-    assert capsys.readouterr().err.count("error: ") == 2

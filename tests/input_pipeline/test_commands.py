@@ -1,11 +1,8 @@
 """Commands end in one line, with a status that says which way."""
 
-import errno
 import os
 import pathlib
 import re
-
-import pytest
 
 from input_pipeline.commands import command
 
@@ -19,29 +16,6 @@ def ending(error: BaseException, capsys, *arguments: str):
 
     status = main(list(arguments))
     return status, capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "error, status, line",
-    [
-        (ValueError("three\nlines\n came"), 2, "error: three lines came\n"),
-        (
-            FileNotFoundError(errno.ENOENT, "No such file", "x.jpg"),
-            2,
-            "error: x.jpg: No such file\n",
-        ),
-        (
-            OSError(errno.ENOSPC, "No space left on device", "y"),
-            1,
-            "error: y: No space left on device\n",
-        ),
-        (OSError("plain words"), 2, "error: plain words\n"),
-        (OSError(errno.EXDEV, "crosses", "a", None, "b"), 2, "error: a -> b: crosses\n"),
-        (KeyboardInterrupt(), 130, "stopped\n"),
-    ],
-)
-def test_what_ends_a_command_is_one_line(error, status, line, capsys):
-    assert ending(error, capsys) == (status, line)
 
 
 def test_a_fault_of_our_own_names_the_file_with_its_traceback(capsys):

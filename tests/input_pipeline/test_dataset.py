@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from input_pipeline import crop, dataset
-from input_pipeline.dataset import DatasetError
 from input_pipeline.image_files import decode_photo
 from tests.input_pipeline.examples import random_record, write_dataset
 
@@ -64,16 +63,6 @@ def test_random_access_in_any_order_with_repeats(prepared):
     for beyond in (7, -1):
         with pytest.raises(IndexError):
             source.read([beyond])
-
-
-def test_what_is_not_there_is_named(prepared, tmp_path):
-    folder, _ = prepared
-    with pytest.raises(DatasetError, match=r"val.*train, test"):
-        dataset.open_split(folder, "val")
-    with pytest.raises(DatasetError, match="prepare"):
-        dataset.open_split(tmp_path, "train")
-    with pytest.raises(DatasetError, match="interacting, single"):
-        dataset.open_split(folder, "train", "both")
 
 
 def test_a_failing_shard_leaves_nothing(tmp_path):

@@ -6,8 +6,6 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from input_pipeline import image_files
 from input_pipeline.image_files import decode_photo, read_photo, safe_path
@@ -101,18 +99,3 @@ def test_paths_stay_inside(tmp_path):
 
 
 JPEG, PNG = encoded()[0], encoded(".png")[0]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from([JPEG, PNG]), st.data())
-def test_spoilt_bytes_decode_or_are_named(data, draw):
-    spoilt = bytearray(data)
-    for _ in range(draw.draw(st.integers(1, 8))):
-        spoilt[draw.draw(st.integers(0, len(spoilt) - 1))] = draw.draw(st.integers(0, 255))
-    cut = draw.draw(st.integers(0, len(spoilt)))
-    for candidate in (bytes(spoilt), bytes(spoilt[:cut])):
-        try:
-            photo = decode_photo(candidate)
-        except FrameTrouble:
-            continue
-        assert photo.ndim == 3 and photo.shape[2] == 3 and photo.dtype == np.uint8

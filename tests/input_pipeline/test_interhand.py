@@ -9,7 +9,7 @@ from input_pipeline import crop
 from input_pipeline.camera_space import hands_in_camera
 from input_pipeline.shards import plan_records
 from input_pipeline.sources.interhand import InterhandSplit
-from input_pipeline.troubles import SourceError, Trouble
+from input_pipeline.troubles import Trouble
 from tests.input_pipeline.raw_data import camera_view, toy_pair, write_raw
 
 
@@ -139,28 +139,6 @@ def test_the_obsolete_joint_file_is_recognised(tmp_path):
     assert split.tally.counts == {Trouble.JOINTS_V0: 2}
     assert not split.frame(0).joint_valid.any()
     assert len(split.select("interacting").kept) == 2  # MANO does not depend on it
-
-
-@pytest.mark.parametrize("kind", ["data", "camera", "joint_3d", "MANO_NeuralAnnot"])
-def test_a_damaged_file_is_named(tmp_path, kind):
-    write_raw(tmp_path, splits=("train",), frames=2)
-    path = tmp_path / "annotations" / "train" / f"InterHand2.6M_train_{kind}.json"
-    text = path.read_bytes()
-    for damage in (None, text[: len(text) // 2], b"[1, 2]", b"", b"\xff\x00"):
-        if damage is None:
-            path.unlink()
-        else:
-            path.write_bytes(damage)
-        said = f"{path.name} is {'missing' if damage is None else 'damaged'}"
-        if kind in ("data", "camera"):
-            with pytest.raises(SourceError, match=said):
-                InterhandSplit(tmp_path, "train")
-            continue
-        split = InterhandSplit(tmp_path, "train")  # the rest is read
-        assert list(split.missing) == [kind] and said in split.missing[kind]
-        assert split.frame(0).camera is not None
-        if kind == "MANO_NeuralAnnot":
-            assert {reason for _, reason in split.select("all").dropped} == {Trouble.MANO_MISSING}
 
 
 def test_a_spoilt_camera_is_left_out(tmp_path):

@@ -43,19 +43,3 @@ def test_processed_layout_holds_the_same_hands(tmp_path):
         turned = mano_jax.matrix_from_axis_angle(record.global_orient[h])
         np.testing.assert_allclose(parameters["R"][0], turned, atol=1e-5)
         np.testing.assert_array_equal(parameters["trans"][0], record.transl[h])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--data", "/no/such/folder"], "no prepared data"),
-        (["--reference", "/no/such"], "checkout"),
-    ],
-)
-def test_bad_input_is_one_line(data_dir, options, message, capsys, monkeypatch):
-    monkeypatch.setattr(benchmark, "time_stages", lambda *_: {})
-    if "--data" not in options:
-        monkeypatch.setattr(benchmark, "time_pipeline", lambda *_: {})
-        options = ["--data", data_dir, *options]
-    assert benchmark.main(options) == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]

@@ -32,10 +32,3 @@ def test_weights_are_shipped_in_half_where_that_costs_nothing(tmp_path, capsys, 
         variables,
         shipped,
     )
-
-
-def test_a_run_that_is_not_there_is_one_line(tmp_path, capsys):
-    arguments = ["--workdir", str(tmp_path / "no"), "--output", str(tmp_path / "o.safetensors")]
-    assert ship_weights.main(arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1

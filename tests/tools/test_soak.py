@@ -120,9 +120,3 @@ def test_gaps_and_doubles_are_found(tmp_path):
     path.write_text('{"step": 1}\n{"step": 1}\n')
     with pytest.raises(ValueError, match="step 1 twice"):
         soak.read_lines(path)
-
-
-def test_bad_commands_are_refused(tmp_path, capsys):
-    (tmp_path / "run" / "checkpoints" / "5").mkdir(parents=True)
-    assert soak.main(["--workdir", str(tmp_path)]) == 2
-    assert "holds a soak already" in capsys.readouterr().err

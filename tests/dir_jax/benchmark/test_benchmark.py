@@ -157,26 +157,6 @@ def test_torch_entries_are_the_better_of_two_formats():
     assert "torch_compile_s" not in short and short["torch_compile_failed"] == "no compiler"
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--variants", "fast"], "variant 'fast' is unknown"),
-        (["--repeats", "0"], "--repeats is 0"),
-        (["--batch", "0"], "--batch is"),
-        (["--json", "/nowhere/at/all.json"], "there is no folder /nowhere/at"),
-        (["--gpu_report", "/nowhere/at/all"], "there is no folder /nowhere/at"),
-        (["--set", "stages"], "wanted FIELD=VALUE"),
-        (["--set", "stages=abc"], "stages"),
-        (["--reference", "x", "--set", "stages=1"], "--reference runs the released network"),
-        (["--reference", "/no/such/folder"], "not a checkout of the PyTorch code"),
-    ],
-)
-def test_bad_input_is_one_line(flags, message, capsys):
-    assert benchmark.main(flags) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.startswith("error: ") and error.count("\n") == 1
-
-
 @pytest.mark.slow
 @pytest.mark.optimised
 @pytest.mark.parametrize(("name", "mode"), budgets.programs())

@@ -49,15 +49,6 @@ def test_ground_truth_against_itself_has_no_error(prepared, tmp_path, capsys):
     assert result["wrist_scaled"]["mrrpe_mm"] < 1e-3
 
 
-def test_no_data_is_one_line(tmp_path, capsys):
-    output = tmp_path / "truth.npz"
-    assert ground_truth.main(["--data", str(tmp_path), "--output", str(output)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
 def test_worst_median_and_best():
     indices = np.array([7, 3, 9, 1, 5, 2])
     errors = np.array([5.0, 1.0, np.nan, 4.0, 2.0, 3.0])

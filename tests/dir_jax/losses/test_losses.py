@@ -82,19 +82,3 @@ def test_a_collapsed_mesh_has_finite_gradients():
         return (edge + losses.normal_consistency(vertices, wanted, faces)).sum()
 
     assert np.isfinite(jax.jit(jax.grad(loss))(jnp.zeros((1, 2, 778, 3)))).all()
-
-
-@pytest.mark.parametrize(
-    ("recipe", "message"),
-    [
-        ("best", "loss recipe is 'best'; wanted one of released, paper"),
-        ({"weight": 1.0}, "unknown loss field 'weight'"),
-        ({"distance": "l2"}, "loss.distance is 'l2'; wanted one of smooth_l1, l1"),
-        ({"edge": -1.0}, "loss.edge is -1.0; wanted 0 or more"),
-        ({"normal": "no"}, "loss.normal is 'no'; wanted 0 or more"),
-        ({"lovasz": float("nan")}, "loss.lovasz is nan; wanted 0 or more"),
-    ],
-)
-def test_bad_recipes_are_named(recipe, message):
-    with pytest.raises(ValueError, match=message):
-        losses.loss_config(recipe)

@@ -153,27 +153,3 @@ def test_weights_and_arithmetic_of_the_full_models():
 def test_a_preset_is_the_default_of_every_field():
     assert model_config("released") == ModelConfig() == PRESETS["released"]
     assert model_config({"preset": "paper", "stages": 3}).attention == "light"
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ("resnet", "model preset is 'resnet'; wanted one of released, paper"),
-        ({"depth": 3}, "unknown model field 'depth'"),
-        ({"planes": "volume"}, "model.planes is 'volume'; wanted one of bone"),
-        ({"stages": 4}, "model.stages is 4; wanted 0 to 3"),
-        ({"projection": "scatter"}, "cannot draw 'bone' planes"),
-        ({"joint_width": 130}, "cannot be split into 4 heads"),
-        ({"transformer_heads": 0}, "model.transformer_heads is 0; wanted 1 to"),
-        ({"stages": "abc"}, "model.stages is 'abc'; wanted 0 to 3"),
-        ({"feature_width": 0}, "model.feature_width is 0; wanted 2 to"),
-        ({"encoder_blocks": (1, 1)}, "model.encoder_blocks is .1, 1.; wanted 1 to 100 .4 integers"),
-        (
-            {"bone_distance": (1.0, 2.0, float("nan"))},
-            "model.bone_distance is .*nan.; wanted 0 or",
-        ),
-    ],
-)
-def test_bad_configurations_are_named(config, message):
-    with pytest.raises(ValueError, match=message):
-        dir_jax.create_model(config, reference.hands())

@@ -1,4 +1,3 @@
-import argparse
 import json
 from typing import NamedTuple
 
@@ -10,8 +9,6 @@ from dir_jax.prediction.boxes import (
     annotated,
     detected,
     given,
-    parse_box,
-    read_boxes,
     whole_photo,
 )
 from dir_jax.prediction.inputs import Source
@@ -76,40 +73,6 @@ def test_plain_boxes_in_every_form(tmp_path, text):
     photos = "/some/where/a/p.jpg", "/some/where/b/p.jpg", "/some/where/b/q.jpg"
     # Of the first, the longer entry counts.
     assert finds(tmp_path / "boxes", *photos) == [(1, 2, 3, 4), (9, 9, 9, 9), None]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "damaged"),
-        ("{}", "no boxes in it"),
-        ('{"a.jpg": [1, 2, 3]}', "is no box"),
-        ('{"a.jpg": 5}', "is no box"),
-        ('{"a.jpg": [1, 2', "damaged"),
-        ('{"images": [{"id": 1, ', "damaged"),
-        ("[[1, 2, 3, 4]]", "no names of photos"),
-        ('{"a.jpg": [1, 2, 3, "wide"]}', "is no box"),
-        ("a.jpg,1,2,3,4", "damaged"),
-    ],
-)
-def test_bad_box_files_get_one_line(tmp_path, text, message):
-    (tmp_path / "boxes.json").write_text(text)
-    with pytest.raises(ValueError, match=message) as caught:
-        read_boxes(tmp_path / "boxes.json")
-    assert "boxes.json" in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_bytes_and_missing_box_files(tmp_path):
-    (tmp_path / "b").write_bytes(b"\xff\xfe\x80 no text")
-    for name in ("b", "none", "."):
-        with pytest.raises(ValueError, match="cannot be read"):
-            read_boxes(tmp_path / name)
-
-
-@pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "1,2,0,3", "1,2,inf,3", "1,nan,3,3"])
-def test_bad_boxes(text):
-    with pytest.raises(argparse.ArgumentTypeError):
-        parse_box(text)
 
 
 def test_overlap_and_union():

@@ -1,5 +1,4 @@
 import dataclasses
-import errno
 import json
 import subprocess
 import sys
@@ -249,39 +248,6 @@ def test_boxes_from_a_file_and_chosen_kinds(checkpoint, tmp_path, capsys):
     assert content["box"] == [10, 20, 40, 30] and content["box_from"] == "annotated"
 
 
-def test_boxes_may_begin_outside_the_photo(checkpoint, tmp_path):
-    cv2.imwrite(str(tmp_path / "a.png"), np.full((90, 120, 3), 99, np.uint8))
-    options = ["--checkpoint", checkpoint, "--write", "json", "--box", "-10,-.5,50,50"]
-    assert predict(tmp_path, *options, image=["a.png"]) == 0
-    content = json.loads((tmp_path / "out" / "a.hands.json").read_text())
-    assert content["box"] == [-10, -0.5, 50, 50] and content["box_from"] == "given"
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "message"),
-    [
-        (KeyboardInterrupt(), 130, "stopped\n"),
-        (OSError(errno.ENOSPC, "No space left on device", "out/a"), 1, "error: out/a: No space"),
-        (RuntimeError("a bug"), 70, "error: a fault of this program"),
-    ],
-)
-def test_what_ends_a_run(checkpoint, tmp_path, capsys, monkeypatch, error, status, message):
-    """A full disk and Ctrl-C do; a fault with one photo does not."""
-    for name in ("a.png", "b.png"):
-        cv2.imwrite(str(tmp_path / name), np.full((90, 120, 3), 99, np.uint8))
-
-    def fail(path, result):
-        raise error
-
-    json_of = outputs.FORMATS["json"]
-    monkeypatch.setitem(outputs.FORMATS, "json", json_of._replace(write=fail))
-    options = ["--checkpoint", checkpoint, "--write", "json", "--whole"]
-    assert predict(tmp_path, *options, image=["a.png", "b.png"]) == status
-    said = capsys.readouterr().err
-    assert said.startswith(message) and said.count("\n") == (3 if status == 70 else 1)
-    assert "Traceback" not in said
-
-
 def test_batches_give_what_single_photos_give(checkpoint):
     loaded = load_model(checkpoint)
     rng = np.random.default_rng(1)
@@ -308,30 +274,6 @@ def test_a_run_names_its_hands(checkpoint, tmp_path):
     loaded = load_model(checkpoint, mano=str(tmp_path))
     assert any("trained with 'open hand'" in note for note in loaded.notes)
     assert OPEN_HAND_NOTE not in load_model(checkpoint).notes
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ([], "No model given"),
-        (["--workdir", "a", "--checkpoint", "b"], "2 models given"),
-        (["--workdir", "/no/such"], "no such file or folder"),
-        (["--workdir", "w", "--box", "1,2,3,4", "5,6,7,8"], "2 boxes for 1 photos"),
-        (["--workdir", "w", "--batch_size", "0"], "--batch_size is 0"),
-        (["--workdir", "w", "--smooth", "nan"], "--smooth is nan"),
-        (["--workdir", "w", "--boxes", "/no/such.json"], "/no/such.json cannot be read"),
-        (["--workdir", "w", "--box", "1,2,3"], "'1,2,3' is no box"),
-        (["--workdir", "w", "--box", "-1,2,0,3"], "the box '-1,2,0,3' is empty"),
-    ],
-)
-def test_bad_commands_get_one_line(options, message, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("dir_jax.weights.loading.SHIPPED", tmp_path)  # nothing to fall back on
-    try:
-        status = command.main(["--image", "a.jpg", "--output", "o", *options])
-    except SystemExit as stop:  # argparse
-        status = stop.code
-    error = capsys.readouterr().err
-    assert status == 2 and "error: " in error.splitlines()[-1] and message in error
 
 
 def test_what_cannot_be_written_leaves_nothing(known, tmp_path):

@@ -75,21 +75,6 @@ def test_no_video_remains_when_writing_fails(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", [b"", b"no video", b"\0\0\0\x20ftypisom" + b"\0" * 100])
-def test_what_is_no_video_gets_one_line(tmp_path, content, capfd):
-    path = tmp_path / "v.mp4"
-    path.write_bytes(content)
-    with pytest.raises(PhotoError, match="not a video that can be read"):
-        open_video(path)
-    assert capfd.readouterr().err == ""
-
-
-def test_missing_videos_and_folders(tmp_path):
-    for path in (tmp_path, tmp_path / "none.mp4", tmp_path / "image%03d.jpg"):
-        with pytest.raises(PhotoError, match="missing or no regular file"):
-            open_video(path)
-
-
 def test_a_video_without_frames(tmp_path):
     """A file whose header is whole and whose pictures are gone."""
     path = write_avi(tmp_path / "v.avi", 4)

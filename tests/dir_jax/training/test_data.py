@@ -42,16 +42,6 @@ def test_an_interrupted_preparation_is_resumed(commands, tmp_path):
     assert len(names) == 3  # what is there is used
 
 
-def test_missing_data_are_refused_with_the_command_that_makes_them(tmp_path):
-    config = smoke.get_config()
-    config.data.synthesize = False
-    with pytest.raises(ValueError, match=r"input_pipeline.prepare --source RAW"):
-        data.find_data(config, tmp_path, StopRequest())
-    config.data.dir = str(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="nothing"):
-        data.find_data(config, tmp_path, StopRequest())
-
-
 def test_a_command_that_fails_ends_the_run():
     with pytest.raises(RunError, match="ended with status 2"):
         data._run_module("input_pipeline.prepare", ["--source"], StopRequest())

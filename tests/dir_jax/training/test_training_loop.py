@@ -209,15 +209,6 @@ def test_a_disk_that_takes_no_checkpoint_is_survived_until_the_end(training, mon
         training("fuller")
 
 
-def test_damaged_checkpoints_never_become_a_fresh_start(training, tmp_path):
-    training("run")
-    for step_folder in (tmp_path / "run" / "checkpoints").iterdir():
-        (step_folder / "meta" / "metadata").write_text("")
-    for _ in range(2):  # also when it is only started again
-        with pytest.raises(CheckpointError, match="none of the checkpoints"):
-            training("run")
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -145,14 +145,6 @@ def test_a_stopped_conversion_leaves_nothing(tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["DIR.pth"]
 
 
-def test_bad_input_is_one_line(tmp_path, capsys):
-    output = str(tmp_path / "out")
-    assert convert.main(["--torch_checkpoint", str(tmp_path / "no.pth"), "--output", output]) == 2
-    message = capsys.readouterr().err
-    assert message.startswith("error: ") and message.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
 def test_one_file_holds_weights_and_config(tmp_path, model, variables):
     path = tmp_path / "own.safetensors"
     config = dataclasses.asdict(model.config)
