@@ -26,6 +26,7 @@ from dir_jax.models.types import (
     POSE,
     ROTATION,
 )
+from dir_jax.prediction.presence import PRESENT
 from mano_jax.constants import SIDES
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 SURE = 0.9
 """Presence from which a hand's landmarks are believed."""
+LESS = 0.3
+"""Presence that the other hand loses beside one on its landmarks: the shipped network takes what is
+not there for 0.4 to 0.5, and a hand that is there for more."""
 MOST_MM = 12.0
 """A hand whose joints stay further than this from its landmarks on average is left as it was."""
 
@@ -47,7 +51,8 @@ def on_landmarks(result: Result, detector: HandDetector) -> Result:
 
     Returns:
       The result as it was where no hand's landmarks are sure; else with a stage more, `fitted`, and
-      those hands' presence at least their landmarks'.
+      those hands' presence at least their landmarks'. One of which only the network says that it
+      is there is believed less.
     """
     if not result.finite:
         return result
@@ -68,7 +73,8 @@ def on_landmarks(result: Result, detector: HandDetector) -> Result:
     offset[:2] = (wrists[1] - wrists[0]) / params[:, CAMERA_SCALE].mean() / LENGTH_SCALE
     stage = stage.replace(offset=offset[None])
     stages = jax.tree.map(lambda old, new: np.concatenate([old, new]), result.stages, stage)
-    present = result.present | fitted
+    presence[~fitted] = np.maximum(presence[~fitted] - LESS, 0)
+    present = fitted | (presence >= PRESENT)
     return dataclasses.replace(
         result, stages=stages, presence=presence, present=present, fitted=fitted
     )
