@@ -26,6 +26,7 @@ EXTRAS = {
     "train": "tensorflow tensorflow_datasets array_record orbax optax tensorboardX",
     "pages": "plotly",
     "demo": "gradio",
+    "onnx": "jax2onnx onnxruntime",
     "reference": "torch smplx einops",
 }
 """Optional parts of the installation (pyproject.toml), each with the modules it brings."""

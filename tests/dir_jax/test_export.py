@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from dir_jax import export
 from dir_jax.models.network import initial_variables
 from dir_jax.weights.checkpoints import save_variables
+from input_pipeline.commands import FailedError
 from mano_jax import open_hands
 from tests.dir_jax.training_fixtures import TINY_MODEL, tiny_model
 
@@ -66,3 +68,18 @@ def test_a_process_with_jax_and_numpy_alone_gives_the_same(variables, images, tm
             for name, value in wanted.items():
                 atol = 1e-5 * np.abs(value).max()
                 np.testing.assert_allclose(result[name], value, rtol=0, atol=atol, err_msg=name)
+
+
+def test_the_check_tells_how_far_the_answers_are(tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((20, 30, 3), np.uint8))
+    cube = np.stack(np.meshgrid(*[[0, 0.2]] * 3), -1).reshape(-1, 3)
+
+    def answer(shift):
+        moved = cube + [0, shift, 0]
+        return lambda crops: {"vertices_xyz": np.tile(moved, (len(crops), 2, 1, 1))}
+
+    export.check({"ours": answer(0), "theirs": answer(1e-4)}, [str(tmp_path / "photo.png")])
+    ours, theirs = capsys.readouterr().out.splitlines()
+    assert "drift 0.0e+00" in ours and "drift 5.0e-04 of the hand's size" in theirs
+    with pytest.raises(FailedError, match="answers otherwise"):
+        export.check({"ours": answer(0), "theirs": answer(3e-4)}, [str(tmp_path / "photo.png")])
