@@ -144,12 +144,10 @@ FILES = {
     "boxes_cut.json": b'{"good.png": [1, 2',
     "boxes_cut_images.json": b'{"images": [{"id": 1, ',
     "boxes_nameless.json": b"[[1, 2, 3, 4]]",
-    "boxes_four.csv": b"good.png,1,2,3\n",
-    "boxes_word.csv": b"good.png,1,2,3,wide\n",
     "boxes_bytes.csv": b"\xff\xfe\x80 no text",
-    "boxes_huge.csv": b"good.png,0,0,1e10,1e10\n",
-    "boxes_outside.csv": b"good.png,500,20,40,30\n",
-    "boxes_other.csv": b"other.png,1,2,30,40\n",
+    "boxes_huge.json": b'{"good.png": [0, 0, 1e10, 1e10]}',
+    "boxes_outside.json": b'{"good.png": [500, 20, 40, 30]}',
+    "boxes_other.json": b'{"other.png": [1, 2, 30, 40]}',
 }
 
 
@@ -181,16 +179,6 @@ def _photos(path, world):
     cv2.imwrite(str(path / "x.png"), NOISE)
     for name in ("x.json", "x_overlay.png.txt", "x.obj"):
         (path / name).write_text("the user's own")
-
-
-@thing(r"(cut_)?clip\.avi")
-def _clip(path, world, cut):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (160, 120))
-    for number in range(20):
-        writer.write(np.roll(NOISE, number, 1))
-    writer.release()
-    if cut:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 # --- Weights ------------------------------------------------------------------------------------
