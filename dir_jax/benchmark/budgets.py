@@ -28,8 +28,6 @@ from mano_jax import open_hands
 FILE = pathlib.Path(__file__).parents[2] / "tests" / "golden" / "budgets.json"
 FIGURES = ("xla_flops", "xla_bytes", "xla_temporary_bytes", "xla_fusions")
 GROWTH = 0.03
-SMALL = {**TINY, "stages": 1, "graph_layers": 1, "transformer_blocks": 1}
-"""Every part of the network once: quick to compile."""
 
 
 def programs() -> Iterator[tuple[str, str]]:
@@ -41,7 +39,7 @@ def programs() -> Iterator[tuple[str, str]]:
 
 def measured(name: str, mode: str) -> dict[str, float]:
     """XLA's figures of one variant of the tiny network, by `FIGURES`."""
-    model = variant_model({"preset": "released", **SMALL}, open_hands(), VARIANTS[name])
+    model = variant_model({"preset": "released", **TINY}, open_hands(), VARIANTS[name])
     compiled, _ = compile_program(model, pseudo_variables(model), VARIANTS[name], mode, 2)
     found = xla_figures(compiled)
     return {figure: found[figure] for figure in FIGURES}

@@ -263,10 +263,12 @@ TINY = {
     "feature_width": 16,
     "joint_width": 16,
     "plane_width": 8,
-    "graph_layers": 2,
+    "stages": 1,
+    "graph_layers": 1,
+    "transformer_blocks": 1,
     "transformer_heads": 2,
 }
-"""Widths for tests: same structure and image size, about a thousandth of the arithmetic."""
+"""For tests: every part once and quick to compile, about a thousandth of the arithmetic."""
 
 
 def model_config(config: str | ModelConfig | Mapping[str, Any]) -> ModelConfig:

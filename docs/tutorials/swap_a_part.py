@@ -35,11 +35,11 @@ def train(graph, steps):
     # Four images of noise and two random hands for each: whether a part can learn these by heart
     # is all that this small comparison shows.
     hands, optimiser = mano_jax.open_hands(), optax.adam(1e-3)
-    model = dir_jax.create_model({**TINY, "stages": 1, "graph": graph}, hands)
+    model = dir_jax.create_model({**TINY, "graph": graph}, hands)
     images, targets = images_and_targets(model, 4)
 
     @jax.jit
-    def step(params, stats, state):
+    def step(params, stats, state, images, targets):
         def loss(params):
             variables = {"params": params, "batch_stats": stats}
             output, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
@@ -53,7 +53,7 @@ def train(graph, steps):
     params, stats = variables["params"], variables["batch_stats"]
     state, losses = optimiser.init(params), []
     for _ in range(steps):
-        params, stats, state, value = step(params, stats, state)
+        params, stats, state, value = step(params, stats, state, images, targets)
         losses.append(float(value))
     own = params["stage1"]["joints"]["graph"]
     return losses, sum(leaf.size for leaf in jax.tree.leaves(own))

@@ -1,5 +1,6 @@
 """The hand model against the reference's numbers and against a plain numpy implementation."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -178,9 +179,7 @@ def test_many_hands_are_posed_as_few_are(pair, batch=150):
     at_once = run(pose, betas, probe)
     parts = [run(pose[s], betas[s], probe[s]) for s in (slice(0, 75), slice(75, None))]
     together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), at_once, together
-    )
+    chex.assert_trees_all_close(at_once, together, rtol=0, atol=1e-12)
 
 
 @SIDES

@@ -8,8 +8,7 @@ from dir_jax.models.network import create_model, initial_variables
 from dir_jax.weights.loading import load_weights, save_weights
 from tools import ship_weights
 
-CONFIG = {**TINY, "preset": "open_hands", "stages": 1, "landmark_widths": (0, 8, 8, 8),
-          "landmark_blocks": 1, "transformer_blocks": 1}  # fmt: skip
+CONFIG = {**TINY, "preset": "open_hands", "landmark_widths": (0, 8, 8, 8), "landmark_blocks": 1}
 
 
 @pytest.mark.parametrize(("size", "kind"), [(1.0, "float16"), (3e4, "float32")])

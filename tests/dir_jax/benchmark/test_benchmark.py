@@ -79,7 +79,7 @@ def test_every_variant_of_inference_agrees_in_float64_with_hands_in_view():
         # The first of those that stand for the same is the default, or its form for joint planes,
         # for whose weights the released checkpoint has no names.
         same = str(variant.against)
-        model = programs.variant_model({"preset": "released", **budgets.SMALL}, hands, variant)
+        model = programs.variant_model({"preset": "released", **TINY}, hands, variant)
         if same not in weights:
             single = programs.pseudo_variables(model)
             weights[same] = jax.tree.map(lambda a: np.asarray(a, np.float64), single)

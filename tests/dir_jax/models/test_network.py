@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,7 @@ SWITCHES = [
     {"attention": "light"},
     {"attention": "none"},
     {"stages": 0},
-    {"stages": 1},
+    {"stages": 2},
     {"stages": 3},
     {"graph": "shared"},
     {"graph": "none"},
@@ -45,7 +46,7 @@ def _images(count=2):
 def test_every_switch_keeps_the_output_form(fields):
     model = _tiny(**fields)
     output = jax.eval_shape(model.apply, variable_shapes(model), _images())
-    assert len(output.stages) == 1 + fields.get("stages", 2)
+    assert len(output.stages) == 1 + model.config.stages
     for stage in output.stages:
         assert stage.params.shape == (2, 2, 64)
         assert stage.offset.shape == (2, 3)
@@ -75,16 +76,16 @@ def test_training_gives_finite_gradients_everywhere():
     targets = reference.targets(np.float32)
 
     @jax.jit
-    def gradients(params):
+    def gradients(params, images):
         def loss(params):
             output, _ = model.apply(
-                {**variables, "params": params}, _images(), train=True, mutable=["batch_stats"]
+                {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
             )
             return sum(dir_jax.loss_terms(output, targets, model.hands).values())
 
         return jax.grad(loss)(params)
 
-    found = jax.tree_util.tree_leaves_with_path(gradients(variables["params"]))
+    found = jax.tree_util.tree_leaves_with_path(gradients(variables["params"], _images()))
     for path, gradient in found:
         assert np.isfinite(gradient).all(), jax.tree_util.keystr(path)
         if "self_edges" not in jax.tree_util.keystr(path):
@@ -101,8 +102,8 @@ def tiny():
 def test_examples_of_a_batch_do_not_mix_in_inference(tiny):
     variables, apply, both = tiny
     swapped = apply(variables, _images()[::-1])
-    for ours, theirs in zip(jax.tree.leaves(both), jax.tree.leaves(swapped), strict=True):
-        np.testing.assert_allclose(ours, theirs[::-1], atol=2e-4)
+    back = jax.tree.map(lambda leaf: leaf[::-1], swapped)
+    chex.assert_trees_all_close(both, back, rtol=0, atol=2e-4)
 
 
 def test_no_gradient_flows_back_through_the_previous_estimate():
@@ -111,23 +112,21 @@ def test_no_gradient_flows_back_through_the_previous_estimate():
     variables = initial_variables(model, 0)
 
     @jax.jit
-    def gradient(params):
+    def gradient(params, images):
         def loss(params):
-            return jnp.sum(model.apply({**variables, "params": params}, _images()).stages[1].params)
+            return jnp.sum(model.apply({**variables, "params": params}, images).stages[1].params)
 
         return jax.grad(loss)(params)
 
-    found = gradient(variables["params"])
+    found = gradient(variables["params"], _images())
     assert max(np.abs(g).max() for g in jax.tree.leaves(found["initial"])) == 0
-    assert max(np.abs(g).max() for g in jax.tree.leaves(found["stage2"])) == 0
     assert np.abs(found["encoder"]["stem"]["conv"]["kernel"]).max() > 0
 
 
 def test_remat_changes_nothing_but_memory(tiny):
     variables, _, plain = tiny
     again = jax.jit(_tiny(remat=True).apply)(variables, _images())
-    for ours, theirs in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    chex.assert_trees_all_close(plain, again, rtol=0, atol=1e-5)
 
 
 def test_bfloat16_keeps_float32_parameters_and_meshes(tiny):

@@ -70,7 +70,7 @@ OWN = {
 
 
 def model(**fields):
-    return dir_jax.create_model({**TINY, **fields}, reference.hands())
+    return dir_jax.create_model({**TINY, "stages": 2, **fields}, reference.hands())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The optimiser, states and steps."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,10 +88,7 @@ def test_an_update_copies_no_training_state():
 def test_adamw_begins_as_optaxs():
     params = {"a": np.ones((3, 2), np.float32), "b": np.float32(1)}
     ours, theirs = adamw(lambda _: 0.1).init(params), optax.adamw(lambda _: 0.1).init(params)
-    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-    for new, old in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        assert new.dtype == old.dtype
-        np.testing.assert_array_equal(new, old)
+    chex.assert_trees_all_equal(ours, theirs, strict=True)
 
 
 @pytest.fixture
@@ -120,10 +118,7 @@ def as_checkpoint(state):
 def test_a_state_comes_back_bit_for_bit(state, optimizer):
     shapes = jax.eval_shape(lambda: state.variables)
     found = restore_train_state(shapes, optimizer, as_checkpoint(state))
-    assert jax.tree.structure(found) == jax.tree.structure(state)
-    for new, old in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
-        assert new.dtype == old.dtype
-        np.testing.assert_array_equal(new, old)
+    chex.assert_trees_all_equal(found, state, strict=True)
 
 
 def test_another_model_is_refused_by_name(state, optimizer):
@@ -205,7 +200,8 @@ def test_an_update_that_is_not_finite_changes_nothing_but_the_counters(
         monkeypatch.setattr(
             jax.lax, "platform_dependent", lambda *a, default, **others: default(*a)
         )
-    step = jax.jit(make_train_step(linear_loss, optimizer, schedule))
+    chex.clear_trace_counter()
+    step = jax.jit(chex.assert_max_traces(make_train_step(linear_loss, optimizer, schedule), n=1))
     state, _ = step(make_state(optimizer), batch_of(1))
     bad = batch_of(2)
     bad["x"][3, 1] = value
