@@ -49,6 +49,8 @@ FLESH = 0.1
 """Room around the landmarks, as a share of their extent: they lie inside the fingers."""
 SAME = 0.25
 """Two sightings whose points differ by less than this share of their extent are one hand."""
+FINGER = 0.12
+"""Width of a finger, as a share of the longer side of a hand's box."""
 _PARTS = (0.66, 0.45)
 """Sides of the windows of the second look, as shares of the photo's shorter side."""
 ONE_SIZE = 2.2
@@ -355,8 +357,16 @@ class HandDetector:
         height, width = image.shape[:2]
         whole = Window(0, 0, width, height)
         seen = self._look(image, whole, [])
+        mirrored = whole._replace(mirrored=True)
         if not seen or _alone(seen):
-            seen = self._look(image, whole._replace(mirrored=True), seen)
+            seen = self._look(image, mirrored, seen)
+        for hand in _alone(seen):  # palms that touch are taken for one
+            painted = np.where(_mask(hand, image.shape)[..., None], image.mean((0, 1)), image)
+            painted = painted.astype(np.uint8)
+            for window in (whole, mirrored):
+                found = self._look(painted, window, [])
+                for other in (one for one in found if not _covers(hand, one, image.shape)):
+                    seen = _with(seen, other)
         if thorough and not seen:
             for window in _windows(width, height):
                 seen = self._look(image, window, seen)
@@ -383,6 +393,23 @@ class HandDetector:
             if marks.presence >= PRESENCE:
                 seen = _with(seen, _on_photo(marks, window))
         return seen
+
+
+def _mask(hand: SeenHand, shape: Sequence[int]) -> np.ndarray:
+    """(h, w) bool of a picture: where a hand's palm and fingers are."""
+    mask, points = np.zeros(shape[:2], np.uint8), hand.points.round().astype(np.int32)
+    thickness = max(1, round(FINGER * max(hand.box[2:])))
+    for finger in range(1, 21, 4):
+        cv2.polylines(mask, [points[[0, *range(finger, finger + 4)]]], False, 1, thickness)
+    cv2.fillConvexPoly(mask, cv2.convexHull(points[[0, 1, 5, 9, 13, 17]]), 1)
+    return mask > 0
+
+
+def _covers(hand: SeenHand, other: SeenHand, shape: Sequence[int]) -> bool:
+    """Whether what seems another hand is this one, as half of its points lie on it."""
+    height, width = shape[:2]
+    x, y = np.clip(other.points.round().astype(int), 0, [width - 1, height - 1]).T
+    return _mask(hand, shape)[y, x].mean() > 0.5
 
 
 def _on_photo(marks: Landmarks, window: Window) -> SeenHand:

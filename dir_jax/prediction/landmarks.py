@@ -3,8 +3,9 @@
 The network answers for both hands at once, also where one hides the other, but knows real hands
 only as well as what it was trained on. MediaPipe's landmark network has seen real hands, one at a
 time. Where it is sure of a hand, pose, shape and camera are fitted to its 21 points: x and y as
-they lie in the photo, depth as it was estimated. Hidden hands, and how much further away one wrist
-is than the other, stay the network's.
+they lie in the photo, depth as it was estimated. Of two such hands the smaller one is further away,
+by as much as a camera whose focal length is the photo's longer side would have it. Hidden hands
+stay the network's.
 """
 
 from __future__ import annotations
@@ -68,9 +69,13 @@ def on_landmarks(result: Result, detector: HandDetector) -> Result:
     config = result.loaded.model.config
     offset = np.array(result.stages.offset[-1], np.float32)
     stage = _posed(result.hands, config, params[None], offset[None])
-    # How far apart the wrists lie in the photo is now better known than what the network said.
-    wrists = np.asarray(stage.joints_uv)[0, :, 0]
-    offset[:2] = (wrists[1] - wrists[0]) / params[:, CAMERA_SCALE].mean() / LENGTH_SCALE
+    # How far apart the wrists lie in the photo is now better known than what the network said; in
+    # depth too where both hands are seen: they are one person's, and of one size.
+    wrists, scale = np.asarray(stage.joints_uv)[0, :, 0], params[:, CAMERA_SCALE]
+    offset[:2] = (wrists[1] - wrists[0]) / scale.mean() / LENGTH_SCALE
+    if fitted.all():
+        focal = max(result.photo.image.shape) / result.photo.square[2]
+        offset[2] = focal * (1 / scale[1] - 1 / scale[0]) / LENGTH_SCALE
     stage = stage.replace(offset=offset[None])
     stages = jax.tree.map(lambda old, new: np.concatenate([old, new]), result.stages, stage)
     presence[~fitted] = np.maximum(presence[~fitted] - LESS, 0)

@@ -209,3 +209,34 @@ def test_the_networks_see_no_hand_in_nothing():
     detector = HandDetector()
     assert detector.hands(np.full((120, 160, 3), 127, np.uint8)) == []
     assert detector.hands(np.zeros((1, 1, 3), np.uint8)) == []
+
+
+def test_a_hand_beside_another_is_found_when_that_one_is_painted_over():
+    """Two palms that touch are proposed as one until the nearer hand is gone from the picture."""
+    generator = np.random.default_rng(1)
+    near, far = (generator.uniform(0, 60, (21, 2)) + place for place in ([40, 60], [90, 60]))
+    image = np.full((200, 200, 3), 40, np.uint8)
+    for x, y in near.round().astype(int):
+        image[y, x] = 255
+
+    def palms(view, least):
+        there = (view == 255).all(-1).any()
+        mirrored = (
+            there
+            and (view[near[0, 1].round().astype(int), near[0, 0].round().astype(int)] < 255).any()
+        )
+        middle = near.mean(0) if there else far.mean(0)
+        count = 0 if mirrored or view[0, 0, 0] == 0 else 1
+        return Palms(
+            np.full(count, 0.9),
+            middle[None][:count],
+            np.full((count, 2), 30.0),
+            np.zeros((count, 7, 2)),
+        )
+
+    def landmarks(view, region):
+        points = near if (view == 255).all(-1).any() else far
+        return Landmarks(points, 0.95, 0.9, np.zeros(21), 1000.0)
+
+    seen = HandDetector(palms, landmarks).hands(image, thorough=False)
+    assert {tuple(hand.points[0]) for hand in seen} == {tuple(near[0]), tuple(far[0])}
