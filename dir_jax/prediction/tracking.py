@@ -92,6 +92,7 @@ class Tracker:
         self._filter = OneEuro(smooth)
         self._box: Box | None = None
         self._photo: Photo | None = None
+        self._points: list[np.ndarray] = []  # of the last frame's hands that lie on landmarks
         self._frame = -1
         self._look_at = self._thorough_at = 0
 
@@ -107,7 +108,9 @@ class Tracker:
             raise NoHandError(f"{source.path}: no hands found")
         if self._photo is None:
             photo = photo_from_image(image, source.path, self._box)
-            self._photo = photo._replace(box_from="tracked")
+            # Where landmarks were, they are near: the network's own hands may be further off.
+            seen = tuple(self._detector.sighting(image, points) for points in self._points)
+            self._photo = photo._replace(box_from="tracked", seen=seen)
         return [self._photo]
 
     def _look(self, source: Source, image: np.ndarray) -> Photo | None:
@@ -138,9 +141,10 @@ class Tracker:
         Returns:
           Whether there are hands in that frame.
         """
-        photo, box = self._photo, None
+        photo, box, self._points = self._photo, None, []
         if result is not None:
             box = result.box
+            self._points = list(result.joints_px[-1][result.fitted & result.present])
             if photo.box_from == "tracked" and self._frame % CONFIRM == 0:
                 there = result.joints_px[-1][result.present]
                 sure = [self._detector.sighting(photo.image, hand).presence for hand in there]

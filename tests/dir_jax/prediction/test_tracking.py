@@ -43,11 +43,11 @@ class Detector:
         return SeenHand((0.0, 0.0, 1.0, 1.0), points, self.sure, 0.5)
 
 
-def saw(tracker, photo, box):
+def saw(tracker, photo, box, fitted=(False, False)):
     """Tells a tracker that the network saw the hands in a box."""
-    result = types.SimpleNamespace(
-        photo=photo, box=box, joints_px=np.zeros((1, 2, 21, 2)), present=np.ones(2, bool)
-    )
+    joints_px = np.arange(2.0)[None, :, None, None] + np.zeros((1, 2, 21, 2))
+    there = {"present": np.ones(2, bool), "fitted": np.array(fitted)}
+    result = types.SimpleNamespace(photo=photo, box=box, joints_px=joints_px, **there)
     return tracker.saw(result)
 
 
@@ -111,6 +111,16 @@ def test_hands_that_nobody_confirms_are_gone():
     assert believed == [True] * (CONFIRM - 1) + [False]
     with pytest.raises(NoHandError):
         tracker(SOURCE, IMAGE)
+
+
+def test_landmarks_are_looked_for_where_they_were():
+    tracker = Tracker(Detector(HERE), 25, 1.0)
+    saw(tracker, *tracker(SOURCE, IMAGE), HERE, fitted=(False, True))
+    (photo,) = tracker(SOURCE, IMAGE)
+    assert photo.box_from == "tracked" and len(photo.seen) == 1
+    np.testing.assert_array_equal(photo.seen[0].points, np.ones((21, 2)))  # the right hand's
+    saw(tracker, photo, HERE)
+    assert tracker(SOURCE, IMAGE)[0].seen == ()
 
 
 def test_lost_hands_are_looked_for_now_and_then():
