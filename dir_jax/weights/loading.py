@@ -89,11 +89,16 @@ def save_weights(
       path: a file name ending in .safetensors.
       variables: {"params", "batch_stats"}.
       config: the network's fields, as for `dir_jax.create_model`.
-      dtype: of the numbers in the file, `np.float16` for half its size.
+      dtype: of the numbers in the file, `np.float16` for half its size; arrays with numbers that
+        are too large for it (variances of a batch normalisation, say) stay as they are.
       **meta: more texts of the file's metadata, as hands="open hand".
     """
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
-    arrays = {name: np.asarray(value, dtype) for name, value in flat.items()}
+    largest = np.finfo(dtype).max
+    arrays = {
+        name: np.asarray(value, dtype if np.abs(value).max(initial=0) <= largest else np.float32)
+        for name, value in flat.items()
+    }
     write_state_dict(path, arrays, {"config": json.dumps(dict(config)), **meta})
 
 

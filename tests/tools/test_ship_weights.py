@@ -18,6 +18,8 @@ def test_weights_are_shipped_in_half_where_that_costs_nothing(tmp_path, capsys, 
     variables = jax.tree.map(np.asarray, variables)
     params = variables["params"]["initial"]["params"]
     params["bias"] = params["bias"] * size  # metres and radians that need more than three digits
+    variance = variables["batch_stats"]["final"]["norm"]["var"]
+    variables["batch_stats"]["final"]["norm"]["var"] = variance * 1e6  # beyond the half's range
     save_weights(tmp_path / "run.safetensors", variables, config.__dict__, hands="open hand")
     output = tmp_path / "shipped.safetensors"
     arguments = ["--workdir", str(tmp_path / "run.safetensors"), "--output", str(output)]
@@ -26,6 +28,11 @@ def test_weights_are_shipped_in_half_where_that_costs_nothing(tmp_path, capsys, 
     shipped, same = load_weights(output)
     assert model_config(same) == config
     dtype = np.dtype(kind)
+    found = (
+        shipped["batch_stats"]["final"].pop("norm"),
+        variables["batch_stats"]["final"].pop("norm"),
+    )
+    np.testing.assert_array_equal(found[0]["var"], found[1]["var"])
     jax.tree.map(
         lambda a, b: np.testing.assert_array_equal(a.astype(dtype), b.astype(dtype)),
         variables,
