@@ -220,3 +220,12 @@ def test_a_checkpoint_of_another_layout_ends_in_one_line(
     assert convert.main(command) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and error.count("\n") == 1
+
+
+def test_the_shipped_model_is_whole_and_says_what_it_is():
+    variables, _ = dir_jax.load_weights("open_hands")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
+    file = loading.shipped("open_hands")
+    assert file.stat().st_size < 16e6
+    loaded = loading.load_model("open_hands")
+    assert loaded.meta["licence"] == "Apache-2.0" and loaded.meta["hands"] == loaded.hands.name
