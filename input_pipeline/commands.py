@@ -62,6 +62,9 @@ def command(main: Callable[[list[str]], int]) -> Main:
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             return STOPPED
+        except BrokenPipeError:  # `| head` has seen enough; nor shall Python say so at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return STOPPED
         except Exception as error:
             if show:
                 traceback.print_exc()
