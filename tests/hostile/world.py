@@ -474,10 +474,11 @@ def _data(path, world, what):
 
 
 def smoke(**changes):
-    """The smoke recipe as JSON, some fields changed."""
+    """The smoke recipe as JSON, on the tests' eight devices, some fields changed."""
     from configs.smoke import get_config
 
     config = get_config()
+    config.train.batch_size = 8
     config.update_from_flattened_dict(changes)
     return plain(config)
 
