@@ -177,7 +177,7 @@ def _z_buffer(
     high = jnp.clip(jnp.floor(places.max(axis=1) + _EDGE), -1, size - 1)
     large = shown & (high - low >= WINDOW).any(axis=-1)
 
-    order = jnp.argsort(~large)  # stable: large ones first
+    order = jnp.argsort(~large).astype(jnp.int32)  # stable: large ones first
     order = jnp.pad(order, (0, -order.size % CHUNK), mode="edge")
 
     def test_large(state):
