@@ -68,7 +68,7 @@ def on_landmarks(result: Result, detector: HandDetector) -> Result:
         return result
     config = result.loaded.model.config
     offset = np.array(result.stages.offset[-1], np.float32)
-    stage = _posed(result.hands, config, params[None], offset[None])
+    stage = posed(result.hands, config, params[None], offset[None])
     # How far apart the wrists lie in the photo is now better known than what the network said; in
     # depth too where both hands are seen: they are one person's, and of one size.
     wrists, scale = np.asarray(stage.joints_uv)[0, :, 0], params[:, CAMERA_SCALE]
@@ -86,7 +86,8 @@ def on_landmarks(result: Result, detector: HandDetector) -> Result:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _posed(hands, config, params, offset):
+def posed(hands, config, params, offset):
+    """`decode`, compiled."""
     return decode(hands, params, offset, config)
 
 

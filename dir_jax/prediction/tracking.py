@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from dir_jax.models.joints import decode
 from dir_jax.models.types import CAMERA_SCALE, CAMERA_TRANSLATION
 from dir_jax.prediction.boxes import NoHandError, detected
 from dir_jax.prediction.inputs import Source
+from dir_jax.prediction.landmarks import posed
 from dir_jax.prediction.photos import (
     Box,
     Photo,
@@ -213,10 +213,5 @@ class Smoother:
         params, offset = flat[:-3].reshape(params.shape), flat[-3:]
         params[:, CAMERA_SCALE] *= unit
         params[:, CAMERA_TRANSLATION] = params[:, CAMERA_TRANSLATION] * unit - centre / half_side
-        stages = _posed(result.hands, result.loaded.model.config, params[None], offset[None])
+        stages = posed(result.hands, result.loaded.model.config, params[None], offset[None])
         return dataclasses.replace(result, stages=jax.tree.map(np.asarray, stages))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _posed(hands, config, params, offset):
-    return decode(hands, params, offset, config)
