@@ -14,6 +14,7 @@ them.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -282,7 +283,9 @@ def write_shard(path: str | os.PathLike, records: Iterable[bytes]) -> int:
             finally:
                 writer.close()
         except RuntimeError as error:  # what the writer raises for any trouble of the disk
-            raise OSError(f"could not write {path}: {error}") from None
+            full = os.strerror(errno.ENOSPC) in str(error)
+            code = errno.ENOSPC if full else errno.EIO
+            raise OSError(code, os.strerror(code) if full else str(error), path) from None
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
     return count

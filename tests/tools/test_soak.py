@@ -51,7 +51,7 @@ for step in range(start + 1, 10**6):
     time.sleep(0.004)
     if step % 5 == 0:
         save(step)
-    if asked:
+    if asked and not (fault == "careless" and step % 5 == 0):
         if fault != "careless":
             save(step)
         sys.exit(75)
