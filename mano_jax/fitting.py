@@ -33,7 +33,7 @@ from mano_jax.skinning import (
 _PARTS = np.cumsum([3, 3, constants.POSE_COMPONENTS, constants.BETAS])
 """Where the parameters of one hand end: rotation vector, metres, pose components, shape."""
 
-_CHUNKS = (8, 64)
+_CHUNKS = (1, 8, 64)
 """Hands in one call of the compiled program: few sizes, so that it is compiled few times."""
 
 _PALM = np.array([1.0 if joint in (0, 1, 5, 9, 13, 17) else 0.02 for joint in range(21)])
@@ -219,7 +219,7 @@ def fit(
     wide = jax.config.jax_enable_x64 and xyz.dtype == np.float64
     dtype = np.dtype(np.float64 if wide else np.float32)
     batch, count = valid.shape[:-1], valid[..., 0].size
-    chunk = _CHUNKS[count > _CHUNKS[0]]
+    chunk = next((size for size in _CHUNKS if count <= size), _CHUNKS[-1])
     if not count:
         xyz, valid = np.zeros((1, 21, 3)), np.zeros((1, 21))
     rows = np.arange(-(-max(count, 1) // chunk) * chunk).clip(max=max(count - 1, 0))

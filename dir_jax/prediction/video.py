@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import math
 import os
 import pathlib
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 # FFmpeg's and OpenCV's remarks on damaged files would stand beside our own one line.
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 USUAL_RATE = 25.0
-CODECS = ("avc1", "vp09", "mp4v")
-"""What OpenCV is asked for without imageio-ffmpeg. H.264 plays everywhere, but OpenCV's wheels
-bring no encoder; then VP9, which browsers show."""
 PAGE_FRAMES, PAGE_SIDE = 150, 480
 """Of a video's page: at most so many frames, 25 kB of hands and a picture of this side each."""
 MISSED = 0.1
@@ -127,14 +125,14 @@ def _read_frames(path: str, capture: cv2.VideoCapture) -> Iterator[Frame]:
 def open_writer(
     path: str | os.PathLike, rate: float, comment: str = ""
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """Writes an MP4 that appears under its name when the block succeeds.
+    """Writes an MP4 in H.264, which plays everywhere, under its name when the block succeeds.
 
-    H.264 with the package imageio-ffmpeg, else the first of `CODECS` that OpenCV can write.
+    FFmpeg encodes in a process of its own: OpenCV's wheels bring no encoder for H.264.
 
     Args:
       path: final name.
       rate: frames a second.
-      comment: kept in an H.264 file.
+      comment: kept in the file.
 
     Yields:
       A function that appends (h, w, 3) uint8 RGB; all frames get the size of the first one, whose
@@ -143,46 +141,65 @@ def open_writer(
     Raises:
       OSError: the file cannot be written.
     """
-    with whole_file(path) as temporary, contextlib.ExitStack() as open_encoder:
-        write, size = None, (0, 0)
+    with whole_file(path) as temporary, contextlib.ExitStack() as running:
+        encoder, size = None, (0, 0)
 
         def add(image: np.ndarray) -> None:
-            nonlocal write, size
+            nonlocal encoder, size
             height, width = image.shape[:2]
             image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-            if write is None:
+            if encoder is None:
                 size = image.shape[1::-1]
-                encoder = _h264 if find_spec("imageio_ffmpeg") else _by_opencv
-                write, close = encoder(str(temporary), rate, size, comment)
-                open_encoder.callback(close)
+                encoder = running.enter_context(_ffmpeg(temporary, rate, size, comment))
             if image.shape[1::-1] != size:
                 image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            write(image)
+            encoder.stdin.write(image.tobytes())
 
-        yield add
-        open_encoder.close()
-        if write and not os.path.getsize(temporary):
-            raise OSError(f"{path}: the video could not be written")
+        try:
+            yield add
+            said = encoder.communicate()[1] if encoder else b""
+        except BrokenPipeError:
+            said = encoder.stderr.read()
+        if encoder and encoder.wait():
+            full = os.strerror(errno.ENOSPC)
+            if full.encode() in said:
+                raise OSError(errno.ENOSPC, full, os.fspath(path))
+            raise OSError(f"{path}: the video could not be written: {said.decode().strip()}")
 
 
-def _h264(path: str, rate: float, size: Sequence[int], comment: str):
-    """Functions that append (h, w, 3) uint8 RGB to a video and end it."""
+@contextlib.contextmanager
+def _ffmpeg(path, rate: float, size: Sequence[int], comment: str) -> Iterator[subprocess.Popen]:
+    """FFmpeg, which takes (h, w, 3) uint8 RGB from its standard input; Ctrl-C does not reach it."""
     import imageio_ffmpeg
 
-    flags = ["-preset", "veryfast", "-movflags", "+faststart", "-metadata", f"comment={comment}"]
-    quiet = {"macro_block_size": 2, "ffmpeg_log_level": "error", "codec": "libx264"}
-    writer = imageio_ffmpeg.write_frames(path, size, fps=rate, output_params=flags, **quiet)
-    writer.send(None)
-    return (lambda image: writer.send(np.ascontiguousarray(image))), writer.close
-
-
-def _by_opencv(path: str, rate: float, size: Sequence[int], comment: str):
-    codes = (cv2.VideoWriter_fourcc(*codec) for codec in CODECS)
-    writers = (cv2.VideoWriter(path, cv2.CAP_FFMPEG, code, rate, size) for code in codes)
-    writer = next((writer for writer in writers if writer.isOpened()), None)
-    if writer is None:
-        raise OSError(f"{path}: OpenCV here can write none of {', '.join(CODECS)} videos")
-    return (lambda image: writer.write(image[..., ::-1].copy())), writer.release
+    came = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "{}x{}".format(*size), "-r", str(rate)]
+    wanted = ["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"]
+    about = ["-movflags", "+faststart", "-metadata", f"comment={comment}"]
+    process = subprocess.Popen(
+        [
+            imageio_ffmpeg.get_ffmpeg_exe(),
+            "-v",
+            "error",
+            "-y",
+            *came,
+            "-i",
+            "-",
+            *wanted,
+            *about,
+            path,
+        ],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stderr):
+            with contextlib.suppress(OSError):
+                stream.close()
 
 
 class Seen(NamedTuple):

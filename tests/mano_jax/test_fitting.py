@@ -67,6 +67,7 @@ def test_batch_shapes_and_side_by_side_independence(hands):
     joints, _ = _synthesised(hands.right, 6, seed=4)
     whole = mano_jax.fit(hands.right, joints)
     shaped = mano_jax.fit(hands.right, joints.reshape(2, 3, 21, 3))
+    among_others = mano_jax.fit(hands.right, np.concatenate([joints[4:5], 1.1 * joints[:3]]))
     single = mano_jax.fit(hands.right, joints[4])
     empty = mano_jax.fit(hands.right, joints[:0])
     trailing = {"global_orient": (3, 3), "hand_pose": (15, 3), "betas": (10,), "error_mm": ()}
@@ -74,7 +75,10 @@ def test_batch_shapes_and_side_by_side_independence(hands):
         values = getattr(whole, name)
         assert values.shape == (6, *shape) and getattr(empty, name).shape == (0, *shape)
         np.testing.assert_array_equal(getattr(shaped, name), values.reshape(2, 3, *shape))
-        np.testing.assert_allclose(getattr(single, name), values[4], atol=1e-5)
+        np.testing.assert_array_equal(getattr(among_others, name)[0], values[4])
+        assert getattr(single, name).shape == shape
+    # One hand has a program of its own, whose rounding moves what joints cannot tell: the twist.
+    np.testing.assert_allclose(single.joints_xyz, whole.joints_xyz[4], atol=1e-6)
 
 
 def test_rigid_start_is_exact_and_never_mirrors(hands):
