@@ -9,21 +9,18 @@ trusted: an entry of the wrong form is counted and passed over.
 
 from __future__ import annotations
 
-import array
 import dataclasses
-import gc
-import itertools
 import os
 import pathlib
+import struct
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 
 from input_pipeline.image_files import safe_path
-from input_pipeline.json_files import iterate_pieces, load_object
+from input_pipeline.json_files import iterate_arrays, load_object
 from input_pipeline.sources.frames import (
     BAD_ENTRY,
     LARGEST_INTEGER,
@@ -194,10 +191,10 @@ class InterhandSplit(Reader):
 
 
 def read_images(path: pathlib.Path, tally: Tally) -> dict[str, np.ndarray]:
-    """Reads data.json, a piece at a time, and joins images and annotations on image_id.
+    """Reads data.json, an entry at a time, and joins images and annotations on image_id.
 
-    A training split has 1.4 million images and the file a gigabyte, so columns are arrays and
-    short repeated texts are shared: about 350 bytes an image.
+    A training split has 1.4 million images, so rows are packed into arrays and short repeated
+    texts are shared: about 350 bytes an image.
 
     Args:
       path: InterHand2.6M_<split>_data.json.
@@ -212,87 +209,53 @@ def read_images(path: pathlib.Path, tally: Tally) -> dict[str, np.ndarray]:
     Raises:
       SourceError: when the file is missing or damaged.
     """
-    images = _Columns(_image_columns, Trouble.MALFORMED_IMAGE_ENTRY)
-    annotations = _Columns(_annotation_columns, Trouble.MALFORMED_ANNOTATION)
-    columns = {"images": images, "annotations": annotations}
-    # A piece is ten thousand lists, and Python's search for circular garbage would look through
-    # everything there is again and again: several times as long as the decoding.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        for key, entries in iterate_pieces(path):
-            if key in columns:
-                columns[key].add(entries, tally)
-    finally:
-        if collecting:
-            gc.enable()
-    table, annotated = images.joined(), annotations.joined()
-    rows = _join(table.pop("image_id"), annotated.pop("image_id"), tally)
-    for name, column in annotated.items():
-        nothing = np.zeros_like(column, shape=(1, *column.shape[1:]))
-        table[name] = np.concatenate([column, nothing])[rows]
+    texts, images, annotations = [], bytearray(), bytearray()
+    for key, entry in iterate_arrays(path):
+        try:
+            if key == "images":
+                words, numbers = _image_row(entry)
+                texts.append(words)
+                images += numbers
+            elif key == "annotations":
+                annotations += _annotation_row(entry)
+        except (*BAD_ENTRY, struct.error):
+            image = key == "images"
+            reason = Trouble.MALFORMED_IMAGE_ENTRY if image else Trouble.MALFORMED_ANNOTATION
+            tally.add(reason, repr(entry)[:80])
+    images, annotations = np.frombuffer(images, _IMAGE), np.frombuffer(annotations, _ANNOTATION)
+    table = dict(zip(_TEXTS, np.array(texts, object).reshape(-1, len(_TEXTS)).T, strict=True))
+    table |= {name: images[name] for name in ("width", "height", "frame")}
+    rows = _join(images["image_id"], annotations["image_id"], tally)
+    annotations = np.append(annotations, np.zeros(1, _ANNOTATION))[
+        rows
+    ]  # -1: the nothing at the end
+    table |= {name: annotations[name] for name in ("hand_type", "hand_type_valid", "joint_valid")}
     return {**table, "annotated": rows >= 0}
 
 
-class _Columns:
-    """Arrays of what a file's entries hold, collected a piece of neighbouring entries at a time."""
-
-    def __init__(self, convert: Callable[[list], dict[str, np.ndarray]], malformed: Trouble):
-        self._convert, self._malformed = convert, malformed
-        self._pieces = [convert([])]
-
-    def add(self, entries: list, tally: Tally) -> None:
-        """Adds entries; those that are not of the official form are counted instead."""
-        try:
-            self._pieces.append(self._convert(entries))
-        except BAD_ENTRY:  # in any of them: which, is found one by one
-            if len(entries) == 1:
-                tally.add(self._malformed, repr(entries[0])[:80])
-            else:
-                for entry in entries:
-                    self.add([entry], tally)
-
-    def joined(self) -> dict[str, np.ndarray]:
-        """The columns of all entries."""
-        return {name: np.concatenate([p[name] for p in self._pieces]) for name in self._pieces[0]}
+_TEXTS = ("file_name", "capture", "sequence", "camera")
+_IMAGE = np.dtype([(name, "<i8") for name in ("image_id", "width", "height", "frame")])
+_ANNOTATION = np.dtype(
+    [("image_id", "<i8"), ("hand_type", "i1"), ("hand_type_valid", "?")]
+    + [("joint_valid", "?", (ANNOTATED_JOINTS,))]
+)
+_pack_image = struct.Struct("<4q").pack
+_pack_annotation = struct.Struct(f"<qb?{ANNOTATED_JOINTS}?").pack
 
 
-def _integers(entries: list, name: str) -> np.ndarray:
-    column = np.array(array.array("q", [entry[name] for entry in entries]), np.int64)
-    if (np.abs(column) >= LARGEST_INTEGER).any():
-        raise ValueError(f"{name} out of range")
-    return column
+def _image_row(entry: dict) -> tuple[tuple[str, ...], bytes]:
+    """An image's texts, shared where they repeat, and its numbers."""
+    numbers = [entry[name] for name in ("id", "width", "height", "frame_idx")]
+    if not isinstance(entry["file_name"], str) or max(map(abs, numbers)) >= LARGEST_INTEGER:
+        raise ValueError("no text or no number")
+    words = (sys.intern(str(entry[name])) for name in ("capture", "seq_name", "camera"))
+    return (entry["file_name"], *words), _pack_image(*numbers)
 
 
-def _image_columns(entries: list) -> dict[str, np.ndarray]:
-    names = [entry["file_name"] for entry in entries]
-    if not set(map(type, names)) <= {str}:
-        raise TypeError("file_name is no text")
-    numbers = {"image_id": "id", "width": "width", "height": "height", "frame": "frame_idx"}
-    labels = {"capture": "capture", "sequence": "seq_name", "camera": "camera"}
-    return {
-        "file_name": np.array(names, object),
-        **{ours: _integers(entries, name) for ours, name in numbers.items()},
-        **{
-            ours: np.array([sys.intern(str(entry[name])) for entry in entries], object)
-            for ours, name in labels.items()
-        },
-    }
-
-
-def _annotation_columns(entries: list) -> dict[str, np.ndarray]:
-    flags = [entry["joint_valid"] for entry in entries]
-    flat = list(itertools.chain.from_iterable(flags))
-    if not (set(map(len, flags)) <= {ANNOTATED_JOINTS} and set(map(len, flat)) <= {1}):
-        raise ValueError("joint_valid of another size")
-    flat = np.frombuffer(bytes(itertools.chain.from_iterable(flat)), np.uint8) > 0
-    types = [HAND_TYPES.index(entry["hand_type"]) for entry in entries]
-    return {
-        "image_id": _integers(entries, "image_id"),
-        "hand_type": np.array(types, np.int8),
-        "hand_type_valid": np.array([bool(entry["hand_type_valid"]) for entry in entries], bool),
-        "joint_valid": flat.reshape(len(entries), ANNOTATED_JOINTS),
-    }
+def _annotation_row(entry: dict) -> bytes:
+    valid = [flag > 0 for (flag,) in entry["joint_valid"]]
+    kind = HAND_TYPES.index(entry["hand_type"])
+    return _pack_annotation(entry["image_id"], kind, bool(entry["hand_type_valid"]), *valid)
 
 
 def _join(image_id: np.ndarray, named: np.ndarray, tally: Tally) -> np.ndarray:

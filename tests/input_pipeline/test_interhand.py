@@ -7,6 +7,7 @@ import pytest
 
 from input_pipeline import crop
 from input_pipeline.camera_space import hands_in_camera
+from input_pipeline.json_files import iterate_arrays
 from input_pipeline.shards import plan_records
 from input_pipeline.sources.interhand import InterhandSplit
 from input_pipeline.troubles import Trouble
@@ -167,18 +168,12 @@ def test_joints_that_are_not_finite_are_not_valid(tmp_path):
     assert invalid == [[0, 4], [1, 0]]
 
 
-def test_entries_are_decoded_across_chunk_borders(tmp_path, monkeypatch):
-    from input_pipeline import json_files
-
+def test_every_entry_of_every_array_is_decoded(tmp_path):
     write_raw(tmp_path, splits=("train",))
     path = tmp_path / "annotations" / "train" / "InterHand2.6M_train_data.json"
-    want = json.loads(path.read_text())
-    for chunk in (1, 7, 300, 1 << 20):
-        monkeypatch.setattr(json_files, "_CHUNK", chunk)
-        got = {"images": [], "annotations": []}
-        for key, entry in json_files.iterate_arrays(path):
-            got[key].append(entry)
-        assert got == want
-    path.write_text('{"a": 12345, "n": [1, 23, 456], "o": {"x": [1]}, "e": []}')
-    monkeypatch.setattr(json_files, "_CHUNK", 2)
-    assert list(json_files.iterate_arrays(path)) == [("n", 1), ("n", 23), ("n", 456)]
+    got = {"images": [], "annotations": []}
+    for key, entry in iterate_arrays(path):
+        got[key].append(entry)
+    assert got == json.loads(path.read_text())
+    path.write_text(' {"a": 12345,\n"n": [1, 23, 456], "o": {"x": [1]}, "e": []}')
+    assert list(iterate_arrays(path)) == [("n", 1), ("n", 23), ("n", 456)]
