@@ -17,9 +17,8 @@ import jax
 
 from dir_jax.models.network import create_model
 from dir_jax.weights import WeightsError
-from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
+from dir_jax.weights.conversion import is_unused, torch_from_variables, variables_from_torch
 from dir_jax.weights.loading import load_weights, save_weights
-from dir_jax.weights.table import is_unused
 from dir_jax.weights.torch_files import read_state_dict, write_state_dict
 from input_pipeline.commands import command
 from mano_jax import open_hands

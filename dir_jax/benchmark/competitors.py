@@ -15,8 +15,7 @@ from dir_jax.benchmark.programs import LEARNING_RATE, images_and_targets, pseudo
 from dir_jax.compare import checkout
 from dir_jax.compare.samples import random_labels
 from dir_jax.models.network import DIR
-from dir_jax.weights.conversion import torch_from_variables
-from dir_jax.weights.table import is_unused
+from dir_jax.weights.conversion import is_unused, torch_from_variables
 from mano_jax.constants import SIDES
 
 FORMATS = ("contiguous", "channels_last")

@@ -26,8 +26,7 @@ from dir_jax.compare.samples import pseudo_images, pseudo_state_dict, random_lab
 from dir_jax.evaluation.tables import text_table
 from dir_jax.models.network import create_model
 from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD
-from dir_jax.weights.conversion import torch_from_variables, variables_from_torch
-from dir_jax.weights.table import is_unused
+from dir_jax.weights.conversion import is_unused, torch_from_variables, variables_from_torch
 from dir_jax.weights.torch_files import read_state_dict
 from input_pipeline.commands import command
 from mano_jax import HandPair, load_pair, open_hands

@@ -16,7 +16,7 @@ from flax import traverse_util
 
 import dir_jax
 from dir_jax.compare.quantities import reference_loss_name
-from dir_jax.weights.table import table
+from dir_jax.weights.conversion import table
 from tests.dir_jax import reference
 
 pytestmark = [pytest.mark.slow, pytest.mark.optimised]
@@ -160,7 +160,7 @@ def test_every_gradient_equals_the_reference(steps, golden_step):
     (_, _, batch_stats), gradient = steps["first"]
     state = _by_torch_name(gradient, batch_stats)
     norms = _relative_norms(state, golden_step, "grad_norm/")
-    learnt = [e for e in table(reference.model().config) if e.path.startswith("params/")]
+    learnt = [e for e in table(reference.model()) if e.path.startswith("params/")]
     assert len(norms) == sum(len(e.sources) for e in learnt)
     _assert_all_below(norms, 1e-6)
     full = [n for n in golden_step.files if n.startswith("grad/")]

@@ -21,8 +21,13 @@ from dir_jax.models.config import TINY
 from dir_jax.models.network import variable_shapes
 from dir_jax.weights import WeightsError, loading
 from dir_jax.weights.checkpoints import save_variables
-from dir_jax.weights.conversion import load_imagenet_encoder
-from dir_jax.weights.table import UNUSED, encoder_entries, is_unused, table
+from dir_jax.weights.conversion import (
+    UNUSED,
+    encoder_table,
+    is_unused,
+    load_imagenet_encoder,
+    table,
+)
 from dir_jax.weights.torch_files import read_state_dict
 from tests.dir_jax import reference, torch_zip
 from tests.golden import pseudo_weights
@@ -95,7 +100,7 @@ def test_imagenet_weights_fill_the_encoder_only(tmp_path, model, variables):
     shapes = traverse_util.flatten_dict(variable_shapes(model), sep="/")
     generator = np.random.default_rng(1)
     state = {}
-    for entry in encoder_entries(model.config, ""):
+    for entry in encoder_table(model):
         value = generator.normal(size=shapes[entry.path].shape).astype(np.float32)
         state[entry.sources[0]] = entry.to_torch(value)[0]
     state["fc.weight"] = np.zeros((1000, 4), np.float32)  # torchvision's classes, not wanted
@@ -104,7 +109,11 @@ def test_imagenet_weights_fill_the_encoder_only(tmp_path, model, variables):
     stem = found["params"]["encoder"]["stem"]["conv"]["kernel"]
     np.testing.assert_array_equal(stem, state["conv1.weight"].transpose(2, 3, 1, 0))
     _assert_same(found["params"]["stage1"], variables["params"]["stage1"])
-    assert len({e.path for e in table(model.config)}) == len(shapes)
+
+
+def test_every_tensor_is_used_once(model):
+    sources = [name for entry in table(model) for name in entry.sources]
+    assert len(set(sources)) == len(sources)
 
 
 @pytest.mark.parametrize("output", ["folder", "file.safetensors"])
