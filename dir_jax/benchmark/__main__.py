@@ -175,43 +175,32 @@ def contract(found: Figures) -> Figures:
     return result
 
 
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}" if value < 10 else f"{value:.1f}"
-
-
-def _giga(value: float | None) -> str:
-    return "-" if value is None else f"{value / GIGA:.2f}"
-
-
-def _small(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1e}"
-
-
+_SECONDS, _SMALL = "#.3g", ".1e"
 _TIMES = {
-    "seconds": ("seconds", _seconds),
-    "from": ("fastest_s", _seconds),
-    "to": ("slowest_s", _seconds),
+    "seconds": ("seconds", 1, _SECONDS),
+    "from": ("fastest_s", 1, _SECONDS),
+    "to": ("slowest_s", 1, _SECONDS),
 }
 _VARIANTS = {
     **_TIMES,
-    "compile s": ("compile_s", _seconds),
-    "XLA GFLOP": ("xla_flops", _giga),
-    "XLA GB": ("xla_bytes", _giga),
-    "peak GB": ("peak_bytes", _giga),
-    "difference": ("difference", _small),
+    "compile s": ("compile_s", 1, _SECONDS),
+    "XLA GFLOP": ("xla_flops", GIGA, ".2f"),
+    "XLA GB": ("xla_bytes", GIGA, ".2f"),
+    "peak GB": ("peak_bytes", GIGA, ".2f"),
+    "difference": ("difference", 1, _SMALL),
 }
 _REFERENCE = {
     **_TIMES,
-    "first run s": ("first_s", _seconds),
-    "peak GB": ("peak_bytes", _giga),
-    "ours / theirs": ("ours_over_theirs", "{:.2f}".format),
+    "first run s": ("first_s", 1, _SECONDS),
+    "peak GB": ("peak_bytes", GIGA, ".2f"),
+    "ours / theirs": ("ours_over_theirs", 1, ".2f"),
 }
 _HANDS = {
-    "ms": ("seconds", lambda seconds: f"{1e3 * seconds:.2f}"),
-    "times ours": ("times_ours", "{:.1f}".format),
-    "difference": ("difference", _small),
+    "ms": ("seconds", 1e-3, ".2f"),
+    "times ours": ("times_ours", 1, ".1f"),
+    "difference": ("difference", 1, _SMALL),
 }
-"""Heading of a column to the key of its figure and how it is written."""
+"""Heading of a column to the key of its figure, the unit it is shown in, and how it is written."""
 
 
 def table(title: str, rows: dict[str, Figures], columns: dict[str, tuple]) -> str:
@@ -219,7 +208,8 @@ def table(title: str, rows: dict[str, Figures], columns: dict[str, tuple]) -> st
     lines = [["", *columns]]
     for name, found in rows.items():
         if "failed" not in found:
-            lines.append([name, *(show(found[key]) for key, show in columns.values())])
+            cells = ((found[key], unit, form) for key, unit, form in columns.values())
+            lines.append([name, *("-" if v is None else format(v / u, f) for v, u, f in cells)])
     failed = [f"{name}  failed: {f['failed']}" for name, f in rows.items() if "failed" in f]
     return "\n".join([title, text_table(lines), *failed])
 

@@ -1,17 +1,12 @@
-"""Time, memory and XLA's own figures of things that are run several times.
-
-python -m dir_jax.benchmark.measure REQUEST     # peak memory, in a process of its own
-"""
+"""Time, memory and XLA's own figures of things that are run several times."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
-import os
 import pathlib
+import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,10 +17,14 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.compilation_cache import compilation_cache
 
+from input_pipeline.commands import one_line
+from input_pipeline.workers import pool
+
 Figures = dict[str, Any]
 """What is known of something that was run, by name; {"failed": reason} of what cannot be run."""
 
 MATRIX_SIZE = 2048
+_CACHE = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 _STATUS = pathlib.Path("/proc/self/status")
 _CLEAR = pathlib.Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
@@ -136,20 +135,19 @@ def fresh_cache() -> Iterator[str]:
     Yields:
       Its folder.
     """
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-
-    def configure(*values):
-        for name, value in zip(names, values, strict=True):
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-
+    before = [getattr(jax.config, name) for name in _CACHE]
     with tempfile.TemporaryDirectory() as folder:
-        configure(folder, 0.0)
+        _keep_compiled(folder, 0.0)
         try:
             yield folder
         finally:
-            configure(*before)
+            _keep_compiled(*before)
+
+
+def _keep_compiled(*values: Any) -> None:
+    for name, value in zip(_CACHE, values, strict=True):
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 def matrix_gflop_s() -> float:
@@ -161,12 +159,8 @@ def matrix_gflop_s() -> float:
 
 
 def _status(field: str) -> int | None:
-    if not _STATUS.exists():
-        return None
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    return None
+    found = _STATUS.exists() and re.search(rf"^{field}:\s+(\d+)", _STATUS.read_text(), re.MULTILINE)
+    return 1024 * int(found[1]) if found else None
 
 
 def peak_resident_bytes(run: Callable[[], object]) -> int | None:
@@ -192,25 +186,22 @@ def peak_bytes(cache: str, request: Mapping[str, Any]) -> int | None:
       request: `config` (fields of the model), `mode`, `batch` and `mano` (folder or None); of the
         PyTorch code also `reference` (the checkout) and `memory_format`.
     """
-    settings = {
-        "JAX_COMPILATION_CACHE_DIR": cache,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    command = [sys.executable, "-m", "dir_jax.benchmark.measure", json.dumps(request)]
-    result = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | settings, check=False
-    )
-    if result.returncode:
-        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        print(f"warning: peak memory was not measured: {last}", file=sys.stderr)
+    try:
+        with pool(1) as submit:
+            return submit(_peak_here, cache, **request).result()
+    except Exception as error:  # of somebody else's code, or of memory
+        print(f"warning: peak memory was not measured: {one_line(error)}", file=sys.stderr)
         return None
-    return json.loads(result.stdout.splitlines()[-1])
 
 
-def _peak_here(config: Mapping[str, Any], mode: str, batch: int, mano: str | None, **reference):
+def _peak_here(
+    cache: str, config: Mapping[str, Any], mode: str, batch: int, mano: str | None, **reference: str
+) -> int | None:
+    """`peak_bytes`, in the process whose memory it is."""
     from dir_jax.benchmark import competitors, programs
     from mano_jax import load_hands
 
+    _keep_compiled(cache, 0.0)
     jnp.zeros(1).block_until_ready()
     if reference:
         import torch
@@ -230,7 +221,3 @@ def _peak_here(config: Mapping[str, Any], mode: str, batch: int, mano: str | Non
     if counter is not None:
         return counter()
     return None if resident is None or imported is None else resident - imported
-
-
-if __name__ == "__main__":
-    print(json.dumps(_peak_here(**json.loads(sys.argv[1]))))
