@@ -22,15 +22,10 @@ import tempfile
 from collections.abc import Iterator
 
 from input_pipeline.commands import command
-from input_pipeline.synthetic.frame import FrameResult, make_frame
+from input_pipeline.sources.frames import SPLITS
+from input_pipeline.synthetic.frame import Pictures, make_frame
 from input_pipeline.synthetic.layout import Annotations
-from input_pipeline.synthetic.plan import (
-    SPLITS,
-    FrameTask,
-    hand_models,
-    plan_split,
-    posed_tasks,
-)
+from input_pipeline.synthetic.plan import FrameTask, hand_models, plan_split, posed_tasks
 from input_pipeline.synthetic.studio import VARIETIES, Variety
 from input_pipeline.synthetic.surface import HandModel
 from input_pipeline.workers import ahead, pool, sigterm_interrupts
@@ -44,11 +39,7 @@ _models: dict[str, HandModel] = {}
 """A drawing process's hands."""
 
 
-class SynthesisError(ValueError):
-    """Something asked of the program that it cannot do; the message is one plain line."""
-
-
-def _draw(task: FrameTask) -> FrameResult:
+def _draw(task: FrameTask) -> tuple[FrameTask, Pictures]:
     return make_frame(task, _models)
 
 
@@ -56,7 +47,7 @@ def _use(models: dict[str, HandModel]) -> None:
     _models.update(models)
 
 
-def _results(tasks: Iterator[FrameTask], models: dict, workers: int) -> Iterator[FrameResult]:
+def _results(tasks: Iterator[FrameTask], models: dict, workers: int) -> Iterator:
     """Draws tasks, in order, here or in processes of their own."""
     if workers <= 1:
         _use(models)
@@ -94,7 +85,7 @@ def synthesize(
     `if __name__ == "__main__"` guard, since drawing processes are started afresh.
 
     Raises:
-      SynthesisError: the output exists and is not empty, or a number makes no sense.
+      ValueError: the output exists and is not empty, or a number makes no sense.
     """
     from tqdm import tqdm
 
@@ -126,23 +117,23 @@ def _write_split(folder, split, plans, pair, models, workers, bar) -> None:
     tasks = posed_tasks(plans, pair, models, str(folder / "images" / split))
     # Closed here, so that no process draws on while an interrupted run's folder is removed.
     with contextlib.closing(_results(tasks, models, workers)) as results:
-        for result in results:
-            annotations.add(result)
-            bar.update(len(result.pictures))
+        for task, pictures in results:
+            annotations.add(task, pictures)
+            bar.update(len(pictures))
     annotations.write(folder / "annotations", split)
 
 
 def _check(output: pathlib.Path, counts: dict, seed: int) -> None:
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise SynthesisError(f"{output} exists already; name a new folder or remove it first")
+        raise ValueError(f"{output} exists already; name a new folder or remove it first")
     for split, count in counts.items():
         if split not in SPLITS or count < 0:
-            raise SynthesisError(f"{count} pictures for split {split!r}; wanted 0 or more for "
+            raise ValueError(f"{count} pictures for split {split!r}; wanted 0 or more for "
                                  f"{', '.join(SPLITS)}")  # fmt: skip
     if not sum(counts.values()):
-        raise SynthesisError("no pictures asked for; give --train, --val or --test a number")
+        raise ValueError("no pictures asked for; give --train, --val or --test a number")
     if seed < 0:
-        raise SynthesisError(f"seed {seed}; wanted 0 or more")
+        raise ValueError(f"seed {seed}; wanted 0 or more")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

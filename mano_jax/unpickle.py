@@ -88,36 +88,23 @@ DAMAGE = (
 
 
 class Recorded:
-    """One call or object that a pickle describes: its kind, arguments and state, never acted on.
+    """A call or object that a pickle describes: kind, arguments, entries and state, never acted on.
 
     `__setstate__` is defined so that the unpickler hands every state over to it instead of setting
     attributes; on the class itself the same call fails.
     """
 
-    __slots__ = ("arguments", "state")
+    __slots__ = ("arguments", "entries", "state")
     kind = ""
 
     def __new__(cls, *arguments: Any) -> Recorded:
         """Keeps the arguments, whatever they are."""
         self = object.__new__(cls)
-        self.arguments = arguments
-        self.state = None
+        self.arguments, self.entries, self.state = arguments, {}, None
         return self
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
-
-
-class RecordedDict(Recorded):
-    """Of a kind whose entries a pickle sets one after the other."""
-
-    __slots__ = ("entries",)
-
-    def __new__(cls, *arguments: Any) -> RecordedDict:
-        """Keeps the arguments, whatever they are."""
-        self = super().__new__(cls, *arguments)
-        self.entries = {}
-        return self
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.entries[key] = value
@@ -162,8 +149,7 @@ class _Unpickler(pickle._Unpickler):
 
     def _class(self, kind: str) -> type:
         if kind not in self._classes:  # new ones for each file: nothing a file does to them stays
-            base = RecordedDict if kind == "ordered_dict" else Recorded
-            self._classes[kind] = type(kind, (base,), {"__slots__": (), "kind": kind})
+            self._classes[kind] = type(kind, (Recorded,), {"__slots__": (), "kind": kind})
         return self._classes[kind]
 
     def _refuse(self) -> None:

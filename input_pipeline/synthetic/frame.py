@@ -20,20 +20,8 @@ from input_pipeline.synthetic.plan import FrameTask, PosedHand
 from input_pipeline.synthetic.studio import MIDDLE, Camera, Capture
 from input_pipeline.synthetic.surface import HandModel
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FrameResult:
-    """What the files say about one frame.
-
-    Attributes:
-      task: what was asked, without the posed hands.
-      placed: hands by side.
-      pictures: (camera, file name relative to the split's image folder) of every view.
-    """
-
-    task: FrameTask
-    placed: dict[str, PosedHand]
-    pictures: list[tuple[Camera, str]]
+Pictures = list[tuple[Camera, str]]
+"""(camera, file name relative to the split's image folder) of every view of a frame."""
 
 
 def light_scene(
@@ -186,7 +174,7 @@ def choose_cameras(task: FrameTask, placed: dict[str, PosedHand]) -> list[Camera
     return sorted(chosen, key=lambda camera: camera.name)
 
 
-def make_frame(task: FrameTask, models: dict[str, HandModel]) -> FrameResult:
+def make_frame(task: FrameTask, models: dict[str, HandModel]) -> tuple[FrameTask, Pictures]:
     """Draws and writes all views of one frame.
 
     Args:
@@ -194,7 +182,8 @@ def make_frame(task: FrameTask, models: dict[str, HandModel]) -> FrameResult:
       models: hands by side.
 
     Returns:
-      what the annotation files need.
+      what the annotation files need: the task with the hands where they were placed, and its
+      pictures.
     """
     placed = place(task, models)
     parts = light_scene(task, placed, models)
@@ -209,4 +198,4 @@ def make_frame(task: FrameTask, models: dict[str, HandModel]) -> FrameResult:
         if not cv2.imwrite(str(file), picture[..., ::-1], options):
             raise OSError(f"could not write {file}")
         pictures.append((camera, f"{name}/{file.name}"))
-    return FrameResult(dataclasses.replace(task, hands={}), placed, pictures)
+    return dataclasses.replace(task, hands=placed), pictures

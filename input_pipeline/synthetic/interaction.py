@@ -149,23 +149,11 @@ def orientation(anatomy: Anatomy, forward: np.ndarray, palm: np.ndarray) -> np.n
 
     `palm` need not be at a right angle to `forward`; its part across `forward` counts.
     """
-    forward = np.asarray(forward, np.float64) / np.linalg.norm(forward)
-    palm = np.asarray(palm, np.float64)
+    forward = forward / np.linalg.norm(forward)
     palm = palm - forward * (palm @ forward)
     palm /= np.linalg.norm(palm)
     side = np.cross(forward, palm) * np.sign(np.linalg.det(anatomy.frame))
     return np.stack([forward, palm, side], axis=1) @ anatomy.frame.T
-
-
-def roles(meeting: Meeting, exchanged: bool) -> dict[str, tuple]:
-    """The two hands' (forward, palm, place), in the picture's mirror image when exchanged."""
-    if not exchanged:
-        return {"right": meeting.right, "left": meeting.left}
-
-    def mirror(role: tuple) -> tuple:
-        return tuple(np.array(part, float) * [-1, 1, 1] for part in role)
-
-    return {"right": mirror(meeting.left), "left": mirror(meeting.right)}
 
 
 def placements(
@@ -186,17 +174,15 @@ def placements(
     common = Rotation.from_euler("yxz", np.array([22, 24, 20]) * numbers[:3], degrees=True)
     middle = np.array([0.03, 0.03, 0.03]) * numbers[3:6]
     wobble, shift = 11.0 * meeting.looseness, 0.008 * meeting.looseness
+    roles, apart = np.array([meeting.right, meeting.left], float), np.array(meeting.apart, float)
+    if exchanged:  # in the picture's mirror image
+        roles, apart = roles[::-1] * [-1, 1, 1], apart * [1, -1, -1]
     placed = {}
-    for start, (side, (forward, palm, place)) in zip(
-        (6, 12), roles(meeting, exchanged).items(), strict=True
-    ):
+    for start, side, (forward, palm, place) in zip((6, 12), ("right", "left"), roles, strict=True):
         own = Rotation.from_rotvec(wobble * numbers[start : start + 3], degrees=True)
         turn = (common * own).as_matrix() @ orientation(anatomies[side], forward, palm)
-        at = np.asarray(place) + shift * numbers[start + 3 : start + 6]
+        at = place + shift * numbers[start + 3 : start + 6]
         placed[side] = (turn, middle + common.apply(at))
-    apart = np.asarray(meeting.apart, np.float64) * ([-1, 1, 1] if exchanged else [1, 1, 1])
-    if exchanged:
-        apart = -apart
     return placed, common.apply(apart / np.linalg.norm(apart))
 
 

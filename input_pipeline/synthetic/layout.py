@@ -8,8 +8,8 @@ import pathlib
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from input_pipeline.synthetic.frame import FrameResult
-from input_pipeline.synthetic.plan import PosedHand
+from input_pipeline.synthetic.frame import Pictures
+from input_pipeline.synthetic.plan import FrameTask, PosedHand
 from input_pipeline.synthetic.studio import Capture
 
 FILE_ORDER = (4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17, 0)
@@ -31,21 +31,20 @@ class Annotations:
         self.data = {"images": [], "annotations": []}
         self.cameras, self.joints, self.mano = {}, {}, {}
 
-    def add(self, result: FrameResult) -> None:
-        """Adds one frame with all of its pictures."""
-        task = result.task
+    def add(self, task: FrameTask, pictures: Pictures) -> None:
+        """Adds one frame, its hands placed in the world, with all of its pictures."""
         capture, frame = str(task.capture.number), str(task.number)
         self.cameras.setdefault(capture, camera_entry(task.capture))
-        world_mm, valid = world_joints(result.placed)
+        world_mm, valid = world_joints(task.hands)
         self.joints.setdefault(capture, {})[frame] = {
             "world_coord": _rounded(world_mm, 4),
             "joint_valid": [[bool(value)] for value in valid],
             "hand_type": task.hand_type, "hand_type_valid": True, "seq": task.sequence,
         }  # fmt: skip
         self.mano.setdefault(capture, {})[frame] = {
-            side: mano_entry(result, side) for side in ("right", "left")
+            side: mano_entry(task, side) for side in ("right", "left")
         }
-        for camera, file_name in result.pictures:
+        for camera, file_name in pictures:
             number, (height, width) = len(self.data["images"]), camera.size
             self.data["images"].append({
                 "id": number, "file_name": file_name, "width": width, "height": height,
@@ -79,30 +78,27 @@ def world_joints(placed: dict[str, PosedHand]) -> tuple[np.ndarray, np.ndarray]:
     return world, valid
 
 
-def mano_entry(result: FrameResult, side: str) -> dict | None:
+def mano_entry(task: FrameTask, side: str) -> dict | None:
     """One hand's MANO parameters, world axes, metres; None when the hand is absent."""
-    if side not in result.placed:
+    if side not in task.hands:
         return None
-    placed = result.placed[side]
+    placed = task.hands[side]
     pose = np.concatenate([Rotation.from_matrix(placed.rotation).as_rotvec(), placed.pose])
     return {
         "pose": _rounded(pose, 7),
-        "shape": _rounded(result.task.capture.betas, 6),
+        "shape": _rounded(task.capture.betas, 6),
         "trans": _rounded(placed.transl, 7),
     }
 
 
 def camera_entry(capture: Capture) -> dict:
     """A capture's cameras: positions in mm, rotations, focal lengths, principal points."""
-    fields = {
-        "campos": lambda camera: _rounded(MILLIMETRES * camera.position, 4),
-        "camrot": lambda camera: _rounded(camera.rotation, 8),
-        "focal": lambda camera: _rounded(camera.focal, 4),
-        "princpt": lambda camera: _rounded(camera.princpt, 4),
-    }
+    cameras = capture.cameras
     return {
-        name: {camera.name: field(camera) for camera in capture.cameras}
-        for name, field in fields.items()
+        "campos": {c.name: _rounded(MILLIMETRES * c.position, 4) for c in cameras},
+        "camrot": {c.name: _rounded(c.rotation, 8) for c in cameras},
+        "focal": {c.name: _rounded(c.focal, 4) for c in cameras},
+        "princpt": {c.name: _rounded(c.princpt, 4) for c in cameras},
     }
 
 

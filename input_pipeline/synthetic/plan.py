@@ -11,20 +11,12 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from input_pipeline.sources.frames import SPLITS
 from input_pipeline.synthetic import gestures, interaction
-from input_pipeline.synthetic.gestures import (
-    POSTURES,
-    Posture,
-    anatomy,
-    blend,
-    finger_pose,
-)
+from input_pipeline.synthetic.gestures import POSTURES, Posture, anatomy, blend, finger_pose
 from input_pipeline.synthetic.interaction import MEETINGS
 from input_pipeline.synthetic.studio import Capture, Variety, capture
 from input_pipeline.synthetic.surface import HandModel
-
-SPLITS = ("train", "val", "test")
-"""In the order of their numbers in seeds."""
 
 PICTURES_PER_CAPTURE = 60
 MOST_CAPTURES = {"train": 900, "val": 90, "test": 90}
@@ -121,7 +113,6 @@ def plan_split(split: str, pictures: int, seed: int, variety: Variety) -> Iterat
     count = min(MOST_CAPTURES[split], max(2, round(pictures / PICTURES_PER_CAPTURE)), pictures)
     for index in range(count):
         share = pictures // count + (index < pictures % count)
-        # People of different splits are different people.
         subject = 1000 * split_number + index  # people of different splits are different people
         one = capture(index, subject, (seed, split_number, index), variety)
         yield from _plan_capture(one, share, variety)
