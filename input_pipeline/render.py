@@ -51,64 +51,41 @@ def render_meshes(
     *,
     background: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws coloured meshes with hidden surfaces removed.
-
-    Args:
-      meshes: (vertices_xyz (V, 3) in camera metres, faces (F, 3), colours (V, 3) in 0..1) each.
-        A triangle with a vertex at or behind the camera plane is left out.
-      camera: (3, 3) intrinsics in pixels of the picture.
-      size: (height, width) of the picture.
-      supersample: each pixel averages this many squared samples (1: none).
-      background: (h, w, 3) in 0..1 behind the meshes; black when None.
-
-    Returns:
-      (rgb (h, w, 3) float32 in 0..1, depth (h, w) float32: z in metres, of the nearest sample,
-      infinite where nothing was drawn).
-
-    Raises:
-      ValueError: a mesh, the camera or an option has the wrong shape or value.
-    """
-    height, width = size
-    fine = (height * supersample, width * supersample)
-    canvas = None
-    if background is not None:
-        canvas = np.asarray(background, np.float32)
-        if canvas.shape != (height, width, 3):
-            raise ValueError(f"background has shape {canvas.shape}, wanted {(height, width, 3)}")
-        canvas = canvas.repeat(supersample, axis=0).repeat(supersample, axis=1)
-    fine_camera = np.diag([supersample, supersample, 1.0]) @ np.asarray(camera, np.float64)
-    rgb, depth = rasterise(meshes, fine_camera, fine, background=canvas)
-    if supersample > 1:
-        rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-        depth = depth.reshape(height, supersample, width, supersample).min(axis=(1, 3))
-    return rgb, depth
-
-
-def rasterise(
-    meshes: Sequence[Mesh],
-    camera: np.ndarray,
-    size: tuple[int, int],
-    *,
-    background: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
     """Values of the nearest surface at every pixel centre, interpolated in 3D.
 
     Args:
-      meshes: as in `render_meshes`, but with any number C of values at a vertex, within 0..1; with
-        C = 0 only the depth is found.
-      camera: (3, 3) intrinsics in pixels.
-      size: (height, width).
-      background: (h, w, C) where nothing is drawn; zero when None.
+      meshes: (vertices_xyz (V, 3) in camera metres, faces (F, 3), values (V, C) in 0..1) each:
+        colours, or anything else; with C = 0 only the depth is found. A triangle with a vertex at
+        or behind the camera plane is left out.
+      camera: (3, 3) intrinsics in pixels of the picture.
+      size: (height, width) of the picture.
+      supersample: each pixel averages this many squared samples (1: none).
+      background: (h, w, C) in 0..1 behind the meshes; zero when None.
 
     Returns:
-      (values (h, w, C) float32, depth (h, w) float32 metres, infinite where empty).
+      (values (h, w, C) float32 in 0..1, depth (h, w) float32: z in metres, of the nearest sample,
+      infinite where nothing was drawn).
 
     Raises:
-      ValueError: a mesh, the camera or an option has the wrong shape or value.
+      ValueError: a mesh, the camera or the background has the wrong shape.
     """
     camera = np.asarray(camera, np.float64)
     if camera.shape != (3, 3):
         raise ValueError(f"camera has shape {camera.shape}, wanted (3, 3)")
+    if background is not None:
+        background = np.asarray(background, np.float32)
+        if background.shape[:-1] != size:
+            raise ValueError(f"background has shape {background.shape}, wanted {(*size, 'C')}")
+    if supersample > 1:
+        (height, width), n = size, supersample
+        if background is not None:
+            background = background.repeat(n, axis=0).repeat(n, axis=1)
+        camera = np.diag([n, n, 1.0]) @ camera
+        values, depth = render_meshes(
+            meshes, camera, (n * height, n * width), background=background
+        )
+        values = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
+        return values, depth.reshape(height, n, width, n).min(axis=(1, 3))
     vertices, faces, values = _joined(meshes)
     channels = values.shape[1] if background is None else background.shape[-1]
     picture = np.zeros((*size, channels), np.float32)

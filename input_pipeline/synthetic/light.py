@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from input_pipeline.render import rasterise
+from input_pipeline.render import render_meshes
 from input_pipeline.synthetic.studio import Capture, look_along
 
 DISTANCE = 5.0
@@ -56,7 +56,7 @@ def lamp_views(
     for light in lights:
         rotation, eye = look_along(-light, 0.0), middle + DISTANCE * light
         meshes = [((v - eye) @ rotation.T, f, np.zeros((len(v), 0))) for v, f in occluders]
-        _, depth = rasterise(meshes, camera, (MAP_SIDE, MAP_SIDE))
+        _, depth = render_meshes(meshes, camera, (MAP_SIDE, MAP_SIDE))
         views.append(LampView(eye, rotation, depth))
     return views
 

@@ -7,7 +7,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from input_pipeline.render import rasterise, whole_number_centres
+from input_pipeline.render import render_meshes, whole_number_centres
 from input_pipeline.synthetic.light import gloss
 from input_pipeline.synthetic.studio import CLOTH_SPAN, Camera, Capture
 from input_pipeline.synthetic.studio import cloth as cloth_tile
@@ -167,14 +167,14 @@ def photograph(
         (points, part.faces, _light_to(part, capture, camera))
         for points, part in zip(seen, parts, strict=True)
     ]
-    linear, depth = rasterise(meshes, intrinsics, fine)
+    linear, depth = render_meshes(meshes, intrinsics, fine)
     cloth = [
         (points, part.faces, part.cloth / CLOTH_REACH + 0.5)
         for points, part in zip(seen, parts, strict=True)
         if part.cloth is not None
     ]
     if cloth:
-        place, cloth_depth = rasterise(cloth, intrinsics, fine)
+        place, cloth_depth = render_meshes(cloth, intrinsics, fine)
         _dye(linear, place, cloth_depth < depth + SAME_DEPTH, cloth_tile(capture.seed))
     covered = np.isfinite(depth).astype(np.float32)
     linear = cv2.resize(linear, camera.size[::-1], interpolation=cv2.INTER_AREA) / HEADROOM

@@ -73,7 +73,7 @@ def test_both_windings_are_drawn():
 
     for face in ([0, 1, 2], [0, 2, 1]):
         mesh = (away, np.array([face]), ones)
-        assert np.isfinite(render.rasterise([mesh], CAMERA, SIZE)[1]).any()
+        assert np.isfinite(render.render_meshes([mesh], CAMERA, SIZE)[1]).any()
     normal = render.vertex_normals(away, np.array([[0, 2, 1]]))
     np.testing.assert_allclose(normal, np.tile([0, 0, -1.0], (3, 1)), atol=1e-12)
 
@@ -106,12 +106,12 @@ def test_background_shows_where_nothing_is_drawn():
 def test_more_than_three_values_at_a_vertex():
     vertices, faces, _ = random_soup(7)
     values = np.random.default_rng(1).random((40, 7))
-    picture, depth = render.rasterise([(vertices, faces, values)], CAMERA, SIZE)
+    picture, depth = render.render_meshes([(vertices, faces, values)], CAMERA, SIZE)
     assert picture.shape == (*SIZE, 7)
-    again, _ = render.rasterise([(vertices, faces, values[:, 5:])], CAMERA, SIZE)
+    again, _ = render.render_meshes([(vertices, faces, values[:, 5:])], CAMERA, SIZE)
     np.testing.assert_array_equal(picture[..., 5:], again)
     assert not picture[np.isinf(depth)].any()
-    nothing, same = render.rasterise([(vertices, faces, values[:, :0])], CAMERA, SIZE)
+    nothing, same = render.render_meshes([(vertices, faces, values[:, :0])], CAMERA, SIZE)
     assert nothing.shape == (*SIZE, 0)
     np.testing.assert_array_equal(same, depth)
 
