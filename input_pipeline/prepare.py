@@ -106,15 +106,12 @@ def _run(options: argparse.Namespace) -> int:
 def _hands(mano: str | None):
     import mano_jax
 
-    if mano is None:
-        hands = mano_jax.open_hands()
-        print(
-            f"hands: {hands.name}. Right for synthesised data; annotations of the real "
-            "InterHand2.6M belong to MANO: give its folder with --mano"
-        )
-        return hands
-    hands = mano_jax.load_pair(mano)
-    print(f"hands: {hands.name}")
+    hands = mano_jax.load_hands(mano)
+    advice = (
+        ". Right for synthesised data; annotations of the real InterHand2.6M belong to MANO: give "
+        "its folder with --mano"
+    )
+    print(f"hands: {hands.name}{'' if mano else advice}")
     return hands
 
 

@@ -74,16 +74,14 @@ def render_meshes(
         raise ValueError(f"camera has shape {camera.shape}, wanted (3, 3)")
     if background is not None:
         background = np.asarray(background, np.float32)
-        if background.shape[:-1] != size:
+        if background.shape[:-1] != tuple(size):
             raise ValueError(f"background has shape {background.shape}, wanted {(*size, 'C')}")
     if supersample > 1:
         (height, width), n = size, supersample
         if background is not None:
             background = background.repeat(n, axis=0).repeat(n, axis=1)
-        camera = np.diag([n, n, 1.0]) @ camera
-        values, depth = render_meshes(
-            meshes, camera, (n * height, n * width), background=background
-        )
+        fine = np.diag([n, n, 1.0]) @ camera, (n * height, n * width)
+        values, depth = render_meshes(meshes, *fine, background=background)
         values = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
         return values, depth.reshape(height, n, width, n).min(axis=(1, 3))
     vertices, faces, values = _joined(meshes)

@@ -159,7 +159,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """The command; returns the exit status."""
     options = _options(arguments)
-    from mano_jax import load_pair, open_hands
+    from mano_jax import load_hands
 
     counts = {
         "train": options.train,
@@ -167,7 +167,7 @@ def main(arguments: list[str]) -> int:
         "test": options.test,
     }
     _check(options.output, counts, options.seed)
-    pair = load_pair(options.mano) if options.mano else open_hands()
+    pair = load_hands(options.mano)
     print(f"hands: {pair.name}")
     with sigterm_interrupts():
         synthesize(

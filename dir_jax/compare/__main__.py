@@ -29,7 +29,7 @@ from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD
 from dir_jax.weights.conversion import is_unused, torch_from_variables, variables_from_torch
 from dir_jax.weights.torch_files import read_state_dict
 from input_pipeline.commands import command
-from mano_jax import HandPair, load_pair, open_hands
+from mano_jax import HandPair, load_hands
 from mano_jax.constants import SIDES
 
 IMAGES = 2
@@ -224,7 +224,7 @@ def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
     arguments = _parser().parse_args(argv)
     state = read_state_dict(arguments.torch_checkpoint) if arguments.torch_checkpoint else None
-    hands = load_pair(arguments.mano) if arguments.mano else open_hands()
+    hands = load_hands(arguments.mano)
     print(f"hands: {hands.name}")
     rows = compare(arguments.reference, state, hands, arguments.train, arguments.salt)
     print(report(rows))
