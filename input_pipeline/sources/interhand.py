@@ -9,7 +9,6 @@ trusted: an entry of the wrong form is counted and passed over.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 import struct
@@ -74,14 +73,13 @@ class InterhandSplit(Reader):
             cameras.get(k) for k in zip(table["capture"], table["camera"], strict=True)
         ]
         self._camera_known = np.array([camera is not None for camera in self._cameras], bool)
-        joints = self._optional("joint_3d", read_joints, joint_3d)
-        self._joints_mm, self._joints_valid = joints.columns
-        hands = self._optional("MANO_NeuralAnnot", read_mano, mano)
-        self._mano, self._mano_trouble = hands.columns
+        joints, columns = self._optional("joint_3d", read_joints, joint_3d)
+        self._joints_mm, self._joints_valid = columns
+        hands, columns = self._optional("MANO_NeuralAnnot", read_mano, mano)
+        self._mano, self._mano_trouble = columns
         keys = list(zip(table["capture"], table["frame"].tolist(), strict=True))
         self._joint_row, self._mano_row = (
-            np.array([found.row.get(key, -1) for key in keys], np.int64)
-            for found in (joints, hands)
+            np.array([row.get(key, -1) for key in keys], np.int64) for row in (joints, hands)
         )
 
     def _optional(self, kind: str, read, path: pathlib.Path) -> FrameTable:
@@ -312,17 +310,9 @@ def _camera(tables: dict, name: str) -> Camera:
     return Camera(rotation, -rotation @ position / 1000, intrinsics)
 
 
-@dataclasses.dataclass(eq=False)
-class FrameTable:
-    """What a file says of every (capture, frame).
-
-    Attributes:
-      row: (capture, frame number) to row; -1, the last row, stands for frames the file lacks.
-      columns: arrays of F + 1 rows each.
-    """
-
-    row: dict[tuple[str, int], int]
-    columns: list[np.ndarray]
+FrameTable = tuple[dict[tuple[str, int], int], list[np.ndarray]]
+"""What a file says of every (capture, frame): the row of each, and columns of F + 1 rows, of which
+the last, -1, stands for frames that the file lacks."""
 
 
 def read_joints(path: pathlib.Path | None, tally: Tally) -> FrameTable:
@@ -410,4 +400,4 @@ def _frame_table(path, tally: Tally, malformed: Trouble, convert, absent: tuple)
             row[capture, number] = len(rows)
             rows.append(found)
     rows.append(absent)
-    return FrameTable(row, [np.stack(column) for column in zip(*rows, strict=True)])
+    return row, [np.stack(column) for column in zip(*rows, strict=True)]
