@@ -34,6 +34,11 @@ FIELDS: dict[str, Field] = {
     "optimizer.constant_steps": Field(3000, "of inverse_root", low=1),
     "optimizer.warmup_steps": Field(0, "in which the learning rate rises from 0"),
     "optimizer.weight_decay": Field(0.01, "times the learning rate, of every parameter", high=1000),
+    "optimizer.encoder_factor": Field(
+        1.0,
+        "times the learning rate: the encoder that came with weights learns by so much less",
+        high=1000,
+    ),
     "optimizer.b1": Field(0.9, "decay of the gradients' mean", high=_BEST),
     "optimizer.b2": Field(0.999, "decay of their squares' mean", high=_BEST),
     "optimizer.eps": Field(1e-8, "added to the squares' root", low=1e-20, high=1),

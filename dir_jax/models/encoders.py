@@ -96,9 +96,9 @@ class LandmarkEncoder(nn.Module):
     """MediaPipe's maps, each through a 1x1 convolution, BatchNorm and ReLU, which are trained.
 
     Its own weights are constants of the program, in no checkpoint, unless `model.train_encoder`
-    makes parameters of them. The last map also passes residual blocks, which know where they are in
-    the picture: the initial estimate reads its mean, and what the network itself has learned to put
-    there is about one upright hand.
+    makes parameters of them, "mediapipe". The last map also passes residual blocks, which know
+    where they are in the picture: the initial estimate reads its mean, and what the network itself
+    has learned to put there is about one upright hand.
 
     Attributes:
       config: its `landmark_widths` (channels of the maps), `landmark_blocks` and `train_encoder`.
@@ -113,15 +113,12 @@ class LandmarkEncoder(nn.Module):
 
         weights: dict[str, Any] = mediapipe.load(mediapipe.LANDMARK_FILE)
         if self.config.train_encoder:
-            weights = {
-                name: self.param(name, lambda key, value=value: jnp.asarray(value))
-                for name, value in weights.items()
-                if not name.startswith("head.")
-            }
+            body = {name: v for name, v in weights.items() if not name.startswith("head.")}
+            weights = self.param("mediapipe", lambda key: jax.tree.map(jnp.asarray, body))
         weights = {name: jnp.asarray(value, images.dtype) for name, value in weights.items()}
         scale, shift = (np.asarray(v, np.float32) for v in (IMAGENET_STD, IMAGENET_MEAN))
         images = (images * scale + shift).astype(images.dtype)
-        if self.config.train_encoder or jax.default_backend() != "cpu":
+        if (train and self.config.train_encoder) or jax.default_backend() != "cpu":
             maps = mediapipe.landmark_maps(weights, images)
         else:
             maps = one_by_one(lambda image: mediapipe.landmark_maps(weights, image), images)

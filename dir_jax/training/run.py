@@ -189,9 +189,8 @@ def build(config: ConfigDict, parallel: Parallel, model: nn.Module, steps: int):
     """
     fields = config.optimizer
     schedule = make_schedule(fields, steps)
-    optimizer = adamw(
-        schedule, weight_decay=fields.weight_decay, b1=fields.b1, b2=fields.b2, eps=fields.eps
-    )
+    names = ("encoder_factor", "weight_decay", "b1", "b2", "eps")
+    optimizer = adamw(schedule, **{name: fields[name] for name in names})
     loss = make_loss(model, model.hands, config.loss.to_dict(), root_joint=config.model.root_joint)
     return optimizer, parallel.step(make_train_step(loss, optimizer, schedule))
 

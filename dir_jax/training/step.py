@@ -60,6 +60,7 @@ def make_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
 def adamw(
     schedule: optax.Schedule,
     *,
+    encoder_factor: float = 1.0,
     weight_decay: float = 0.01,
     b1: float = 0.9,
     b2: float = 0.999,
@@ -68,9 +69,14 @@ def adamw(
     """`optax.adamw` with torch's defaults (optax's own weight decay is a hundred times smaller).
 
     As in torch every parameter decays, biases and normalisation scales included, by
-    learning rate x weight_decay.
+    learning rate x weight_decay. The encoder's learning rate is `encoder_factor` times the others';
+    of the landmark encoder that concerns MediaPipe's own weights only.
     """
     optimizer = optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+    if encoder_factor != 1:
+        optimizer = optax.chain(
+            optimizer, optax.masked(optax.scale(encoder_factor), pretrained_weights)
+        )
 
     def init(params):
         """Zeros everywhere, by numpy: `jnp.zeros` compiles a program for every shape there is."""
@@ -79,6 +85,17 @@ def adamw(
         return jax.device_put(zeros, may_alias=False)
 
     return optax.GradientTransformation(init, optimizer.update)
+
+
+def pretrained_weights(params: Mapping[str, Any]) -> Any:
+    """True for what may come with weights of its own, in the shape of `params`."""
+
+    def is_pretrained(path, _):
+        names = [part.key for part in path]
+        own = "mediapipe" not in params["encoder"]
+        return names[0] == "encoder" and (own or names[1] == "mediapipe")
+
+    return jax.tree_util.tree_map_with_path(is_pretrained, params)
 
 
 def update_if(
