@@ -1,12 +1,12 @@
-"""The rows of the paper's ablation tables, and each of them at the quick start's size.
+"""The rows of the paper's ablation tables, and each of them at a size for two CPU cores.
 
     python train.py --config configs/ablation.py:graph --workdir DIR --config.data.dir DATA
     python train.py --config configs/ablation.py:small-graph --workdir DIR
     python -m tools.ablations --workdir DIR --small --seeds 0 1 2
 
 `ROWS` lists them with the figures published (Ren et al., ICCV 2023; InterHand2.6M test,
-wrist_scaled). A row is dir_paper with a few fields changed; "small-" in front gives it the quick
-start's widths, synthesised data and schedule, and its learning rate in the same proportion.
+wrist_scaled). A row is dir_paper with a few fields changed; "small-" in front gives it small
+widths, the quick start's synthesised data, and its learning rate in the same proportion.
 """
 
 from __future__ import annotations
@@ -22,6 +22,18 @@ PARTS = "What each part brings"
 BASELINE = "Row 1 without one of its parts"
 STAGES = "Number of refinements T"
 SMALL = "small-"
+SMALL_NETWORK = {
+    "encoder": "landmark",
+    "landmark_widths": (0, 64, 128, 128),
+    "landmark_blocks": 2,
+    "feature_width": 32,
+    "joint_width": 32,
+    "plane_width": 16,
+    "graph_layers": 2,
+    "transformer_heads": 2,
+}
+SMALL_RATE = 2e-3
+SMALL_STEPS = 1000
 RATE = "optimizer.learning_rate"
 
 
@@ -95,11 +107,12 @@ def get_config(row: str = "mfp") -> ConfigDict:
     config, changes = paper, dict(ROWS[name].changes)
     if row != name:
         config = quickstart.get_config()
-        config.loss = paper.loss
-        for field in ("attention", "graph", "planes", "stages", "transformer_blocks"):
-            config.model[field] = paper.model[field]
+        config.model, config.loss = paper.model, paper.loss
+        config.model.update(SMALL_NETWORK)
         config.data.augmentation.blur = paper.data.augmentation.blur
+        config.train.update(initial_checkpoint="", steps=SMALL_STEPS)
+        config.optimizer.update(warmup_steps=50, encoder_factor=1.0)
         rate = changes.get(RATE, paper.optimizer.learning_rate)
-        changes[RATE] = config.optimizer.learning_rate * rate / paper.optimizer.learning_rate
+        changes[RATE] = SMALL_RATE * rate / paper.optimizer.learning_rate
     config.update_from_flattened_dict(changes)
     return config

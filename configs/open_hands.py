@@ -1,5 +1,5 @@
-r"""The network that is shipped: MediaPipe's landmark encoder under DIR with small widths, trained
-on synthesised photographs of one and two hands from all sides.
+r"""The network that is shipped: MediaPipe's landmark encoder, trained on, under DIR with small
+widths, on synthesised photographs of one and two hands from all sides.
 
     python train.py --config configs/open_hands.py --workdir DIR
     python train.py --config configs/open_hands.py --workdir END \
@@ -8,7 +8,9 @@ on synthesised photographs of one and two hands from all sides.
     python -m tools.ship_weights --workdir END --output dir_jax/weights/open_hands.safetensors
 
 The first line has no end worth waiting for: it is stopped and started again, as time allows, while
-the validation figures fall. The second lets the learning rate fall from where it got to.
+the validation figures fall. The second lets the learning rate fall from where it got to. Where a
+fast GPU is lent for minutes, `tools/train_resident.py` trains the same recipe; the weights that are
+shipped are from there.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ def get_config() -> ConfigDict:
         occlusion=0.3,
     )
     config.train.update(batch_size=16, steps=400_000, checkpoint_every=500)
-    config.optimizer.update(learning_rate=2e-3, warmup_steps=200, schedule="inverse_root")
+    config.optimizer.update(
+        learning_rate=2e-3, warmup_steps=200, schedule="inverse_root", encoder_factor=0.2
+    )
     config.validation.every = 1000
     config.evaluation.batch_size = 50
     return config

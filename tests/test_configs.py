@@ -84,11 +84,11 @@ def test_small_ablations_differ_from_each_other_as_the_full_ones_do():
             wanted = changed(full[first], full[second])
             assert changed(small[first], small[second]) == wanted, (first, second)
     quick = flat_recipe("quickstart")
-    for name in ("model.encoder_width", "model.graph_layers", "train.steps", "data.synthesize"):
+    for name in ("data.synthesize", "data.synthesize_train", "train.batch_size"):
         assert small["plain"][name] == quick[name]
     rate = "optimizer.learning_rate"
-    assert small["mfp"][rate] == quick[rate]
-    assert small["plain"][rate] == pytest.approx(quick[rate] / 3)
+    assert small["plain"][rate] == pytest.approx(small["mfp"][rate] / 3)
+    assert small["mfp"]["train.initial_checkpoint"] == ""  # every row learns by itself
 
 
 def test_augmentation_is_the_pipelines_own():

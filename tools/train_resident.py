@@ -351,6 +351,7 @@ def training(options: argparse.Namespace, config):
 
     from dir_jax.models.network import create_model, initial_variables
     from dir_jax.training.step import adamw, create_train_state, make_loss, make_train_step
+    from dir_jax.weights import fill
     from dir_jax.weights.loading import load_weights
     from mano_jax import open_hands
 
@@ -358,13 +359,7 @@ def training(options: argparse.Namespace, config):
     variables = initial_variables(model, config.seed)
     if options.initial:
         known, _ = load_weights(options.initial)
-
-        def joined(new, old):
-            if not isinstance(new, dict):
-                return jnp.asarray(old)
-            return {name: joined(v, old[name]) if name in old else v for name, v in new.items()}
-
-        variables = joined(variables, known)
+        variables = jax.device_put(fill(variables, known, f"the weights of {options.initial}"))
     optimizer = optax.inject_hyperparams(
         lambda learning_rate: adamw(
             lambda _: learning_rate,
@@ -405,8 +400,7 @@ def train(options: argparse.Namespace) -> None:
 
     begin = time.time()
     config = recipe.get_config()
-    config.model.update(train_encoder=True, precision=options.precision)
-    config.optimizer.encoder_factor = options.encoder_factor
+    config.model.precision = options.precision
     model, carry, run = training(options, config)
     photographs = Photographs(options.photographs, options.capacity)
     while not photographs.count:
@@ -474,7 +468,6 @@ def main(arguments: list[str]) -> int:
     add("--batch", type=int, default=64, help="crops a step")
     add("--steps", type=int, default=50, help="in one program, between looks at the clock")
     add("--learning_rate", type=float, default=2e-3)
-    add("--encoder_factor", type=float, default=0.2, help="times that, of MediaPipe's weights")
     add("--warmup", type=int, default=500, help="steps")
     add("--decay", type=float, default=0.999, help="of the weights' average, a step")
     add("--precision", default="float32", choices=("float32", "bfloat16"))

@@ -248,6 +248,7 @@ PRESETS = {
     "paper": ModelConfig(attention="light", transformer_blocks=4, planes="joint"),
     "open_hands": ModelConfig(
         encoder="landmark",
+        train_encoder=True,
         attention="light",
         planes="joint",
         feature_width=48,

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 SURE = 0.9
 """Presence from which a hand's landmarks are believed."""
-LESS = 0.3
-"""Presence that the other hand loses beside one on its landmarks: the shipped network takes what is
-not there for 0.4 to 0.5, and a hand that is there for more."""
+LESS = 0.15
+"""Presence that the other hand loses beside one on its landmarks: a detector that saw one hand so
+well would mostly have seen the other."""
 MOST_MM = 12.0
 """A hand whose joints stay further than this from its landmarks on average is left as it was."""
 

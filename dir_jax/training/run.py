@@ -191,7 +191,13 @@ def build(config: ConfigDict, parallel: Parallel, model: nn.Module, steps: int):
     schedule = make_schedule(fields, steps)
     names = ("encoder_factor", "weight_decay", "b1", "b2", "eps")
     optimizer = adamw(schedule, **{name: fields[name] for name in names})
-    loss = make_loss(model, model.hands, config.loss.to_dict(), root_joint=config.model.root_joint)
+    loss = make_loss(
+        model,
+        model.hands,
+        config.loss.to_dict(),
+        root_joint=config.model.root_joint,
+        frozen=fields.encoder_factor == 0,
+    )
     return optimizer, parallel.step(make_train_step(loss, optimizer, schedule))
 
 

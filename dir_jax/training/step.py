@@ -183,6 +183,7 @@ def make_loss(
     hands: Any,
     recipe: Any,
     root_joint: int = 0,
+    frozen: bool = False,
 ) -> Loss:
     """`loss(params, batch_stats, batch)` -> (total, (terms, new batch_stats)).
 
@@ -191,9 +192,16 @@ def make_loss(
       hands: the `HandPair` that labels are posed with.
       recipe: which losses, see `dir_jax.loss_terms`.
       root_joint: the joint on which the model centres its meshes.
+      frozen: whether the encoder's `pretrained_weights` stay as they are, and cost no gradient.
     """
 
     def loss(params, batch_stats, batch):
+        if frozen:
+            params = jax.tree.map(
+                lambda value, stays: jax.lax.stop_gradient(value) if stays else value,
+                params,
+                pretrained_weights(params),
+            )
         targets = targets_from_batch(batch, hands)
         images = normalise_images(batch["image"])  # the network computes in its input's type
         output, updates = model.apply(
