@@ -79,7 +79,7 @@ def test_only_sure_landmarks_of_the_right_side_count(truth):
     found = on_landmarks(start, Detector(seen(truth, 0), seen(truth, 1, 0.5)))
     assert found.fitted.tolist() == [True, False]
     np.testing.assert_array_equal(found.params[-1][1], start.params[-1][1])
-    assert found.presence.tolist() == [1.0, 0.7] and found.present.all()
+    assert found.presence.tolist() == [1.0, 0.85] and found.present.all()
     doubtful = dataclasses.replace(start, presence=np.array([0.4, 0.5]))
     found = on_landmarks(doubtful, Detector(seen(truth, 0), seen(truth, 1, 0.5)))
     assert found.present.tolist() == [True, False]
