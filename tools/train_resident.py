@@ -406,8 +406,7 @@ def train(options: argparse.Namespace) -> None:
     while not photographs.count:
         photographs.update()
         time.sleep(0.2)
-    key, first, shown, steps, spent = jax.random.key(config.seed), None, begin, 0, 0.0
-    saved = begin
+    steps = 0
 
     def say(**values):
         line = {"seconds": round(time.time() - begin, 1), "steps": steps} | values
@@ -422,27 +421,25 @@ def train(options: argparse.Namespace) -> None:
         if last or options.validate:
             say(**{k: v for k, v in validate(model, values, options.photographs).items() if v})
 
-    while (now := time.time()) - begin < options.seconds:
-        if first is None or now < first:
-            progress = 0.0
-        else:
-            progress = (now - first) / (begin + options.seconds - first)
-        rate = options.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+    # Compiled first, at a learning rate at which nothing is learnt.
+    key = jax.random.key(config.seed)
+    carry, loss = run(carry, photographs.arrays, photographs.count, key, 0.0)
+    say(compiled=True, loss=round(float(loss), 4), photographs=photographs.count)
+    first = shown = saved = time.time()
+    until = begin + options.seconds
+    while (now := time.time()) < until:
+        rate = options.learning_rate * (1 + math.cos(math.pi * (now - first) / (until - first))) / 2
         rate *= min(1.0, (steps + options.steps) / options.warmup)
         key, own = jax.random.split(key)
         carry, loss = run(carry, photographs.arrays, photographs.count, own, rate)
         loss = float(loss)
         steps += options.steps
-        if first is None:
-            say(compiled=True, loss=round(loss, 4), photographs=photographs.count)
-            first = time.time()
-        else:
-            spent = time.time() - now
+        spent = time.time() - now
         if time.time() - shown > options.every:
             shown = time.time()
             photographs.update()
             say(loss=round(loss, 4), rate=round(rate, 7), photographs=photographs.count,
-                crops_per_s=round(options.steps * options.batch / max(spent, 1e-9)))  # fmt: skip
+                crops_per_s=round(options.steps * options.batch / spent))  # fmt: skip
         if time.time() - saved > options.save_every:
             saved = time.time()
             keep(False)
