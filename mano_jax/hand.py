@@ -138,7 +138,7 @@ def read_npz(path: pathlib.Path, *, limit_bytes: int = 2**30) -> dict[str, np.nd
     except FileNotFoundError:
         raise ArraysFileError(f"{path}: no such file") from None
     except Exception as error:  # zipfile and numpy raise many kinds
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:200]  # zipfile quotes damaged headers whole
         raise ArraysFileError(f"{path} cannot be read as npz: {reason}") from error
 
 

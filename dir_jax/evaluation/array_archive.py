@@ -58,7 +58,8 @@ class ArrayArchive(Mapping):
         except ArchiveError:
             raise
         except _DAMAGE as error:
-            raise ArchiveError(f"{path}: not a whole npz file ({error})") from None
+            reason = str(error)[:200]  # zipfile quotes headers, however long a damaged file's are
+            raise ArchiveError(f"{path}: not a whole npz file ({reason})") from None
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._arrays[name]

@@ -203,7 +203,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         state = _read(path)
     except Exception as error:  # any byte may be damaged: zipfile and safetensors have their own
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         raise WeightsError(
             f"{path} cannot be read as tensors ({reason}); wanted a state dict saved by torch.save"
         ) from None
