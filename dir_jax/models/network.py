@@ -267,12 +267,15 @@ def create_model(config: str | ModelConfig | Mapping[str, Any], hands: HandPair)
 
 def variable_shapes(model: DIR) -> dict[str, Any]:
     """Shapes and types of {"params", "batch_stats"}, without computing any of them."""
-    return nn.meta.unbox(_boxed_shapes(model, jax.random.key(0)))
+    return nn.meta.unbox(_boxed_shapes(model, jax.config.jax_enable_x64))
 
 
-def _boxed_shapes(model, key):
+@functools.lru_cache(maxsize=8)
+def _boxed_shapes(model, x64):
+    """Traced once: reading and converting weights ask for the shapes several times."""
+    del x64  # another type of number is another entry
     image = jnp.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
-    shapes = jax.eval_shape(lambda key: nn.Module.init(model, key, image), key)
+    shapes = jax.eval_shape(lambda key: nn.Module.init(model, key, image), jax.random.key(0))
     return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
 
 
@@ -283,7 +286,8 @@ def initial_variables(model: DIR, seed: int) -> dict[str, Any]:
     machine. What a part of one's own initialises with Flax's initialisers is computed by Flax.
     """
     key = jax.random.key(seed)
-    boxed = traverse_util.flatten_dict(_boxed_shapes(model, key), keep_empty_nodes=True)
+    shapes = _boxed_shapes(model, jax.config.jax_enable_x64)
+    boxed = traverse_util.flatten_dict(shapes, keep_empty_nodes=True)
     values: dict[tuple, Any] = {
         path: leaf for path, leaf in boxed.items() if leaf is traverse_util.empty_node
     }
