@@ -163,12 +163,17 @@ def build(model: DIR, variables: Any, variant: Variant, mode: str, batch: int) -
 
 
 def compile_program(
-    model: DIR, variables: Any, variant: Variant, mode: str, count: int
+    model: DIR,
+    variables: Any,
+    variant: Variant,
+    mode: str,
+    count: int,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[Any, tuple[Any, ...]]:
-    """The executable of `build`, not run, and its arguments."""
+    """The executable of `build`, not run, and its arguments; options are XLA's."""
     if mode == "forward":
         arguments = (variables, images_and_targets(model, count)[0])
-        return jax.jit(model.apply).lower(*arguments).compile(), arguments
+        return jax.jit(model.apply).lower(*arguments).compile(options), arguments
     optimizer = adamw(lambda step: LEARNING_RATE)
     if variant.labels:
         loss, batch = make_loss(model, model.hands, "released"), raw_batch(count)
@@ -178,7 +183,8 @@ def compile_program(
     # Copied: donation takes the arrays away, and other variants need them.
     state = create_train_state(jax.tree.map(lambda leaf: leaf.copy(), variables), optimizer)
     donated = (0,) if variant.donate else ()
-    return jax.jit(step, donate_argnums=donated).lower(state, batch).compile(), (state, batch)
+    lowered = jax.jit(step, donate_argnums=donated).lower(state, batch)
+    return lowered.compile(options), (state, batch)
 
 
 def _loss(model: DIR):

@@ -13,7 +13,7 @@ from dir_jax.benchmark import __main__ as benchmark
 from dir_jax.benchmark import budgets, competitors, gpu_report, hands, measure, programs
 from dir_jax.benchmark.programs import VARIANTS, choose
 from dir_jax.models.config import TINY
-from tests.dir_jax.training_fixtures import toy_hands
+from tests.hands import toy_hands
 
 TINY_FIELDS = ["--set", *(f"{name}={value}".replace(" ", "") for name, value in TINY.items())]
 
@@ -70,24 +70,17 @@ def test_choosing_variants():
 
 
 @pytest.mark.slow
-def test_every_variant_of_inference_agrees_in_float64_with_hands_in_view():
-    """Against what it stands for; training differs from inference by batch statistics only."""
-    hands, weights, wanted = toy_hands(), {}, {}
-    for name, variant in VARIANTS.items():
-        if variant.tolerance is None or "forward" not in variant.modes:
-            continue
-        # The first of those that stand for the same is the default, or its form for joint planes,
-        # for whose weights the released checkpoint has no names.
-        same = str(variant.against)
-        model = programs.variant_model({"preset": "released", **TINY}, hands, variant)
-        if same not in weights:
-            single = programs.pseudo_variables(model)
-            weights[same] = jax.tree.map(lambda a: np.asarray(a, np.float64), single)
+def test_a_projection_and_a_sampler_agree_with_the_defaults_with_hands_in_view():
+    """In float64. (Every form by itself: tests/dir_jax/models/test_projection.py.)"""
+    found = {}
+    for name in ("default", "onehot", "onehot_matmul"):
+        model = programs.variant_model({"preset": "released", **TINY}, toy_hands(), VARIANTS[name])
+        single = programs.pseudo_variables(model)
         with jax.enable_x64(True):
-            found = programs.build(model, weights[same], variant, "forward", 1).result
-        assert programs.difference(found, wanted.setdefault(same, found)) < 1e-9, name
-        assert 0.05 < np.abs(found["vertices_uv"]).mean() < 2
-    assert len(wanted) == 2
+            double = jax.tree.map(lambda a: np.asarray(a, np.float64), single)
+            found[name] = programs.build(model, double, VARIANTS[name], "forward", 1).result
+        assert programs.difference(found[name], found["default"]) < 1e-9, name
+    assert 0.05 < np.abs(found["default"]["vertices_uv"]).mean() < 2
 
 
 def test_hand_layers_give_the_same_vertices_and_gradients(monkeypatch):
@@ -158,7 +151,6 @@ def test_torch_entries_are_the_better_of_two_formats():
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 @pytest.mark.parametrize(("name", "mode"), budgets.programs())
 def test_programs_have_not_grown(name, mode):
     stored = json.loads(budgets.FILE.read_text())
