@@ -80,6 +80,7 @@ def run(world, tmp_path, capsys, monkeypatch):
     for name in ("training.command.prepare_process", "prediction.command.keep_compiled"):
         monkeypatch.setattr(f"dir_jax.{name}", lambda: None)  # they change this process
     monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])  # recipes add theirs
 
     def insert(found):
         thing = world[found[2]]

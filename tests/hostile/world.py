@@ -12,11 +12,9 @@ import json
 import os
 import pathlib
 import pickle
-import re
 import shutil
 import zipfile
 
-import cv2
 import jax
 import numpy as np
 from PIL import Image
@@ -24,28 +22,19 @@ from PIL import Image
 import mano_jax
 from dir_jax import create_model
 from dir_jax.models.config import TINY
+from dir_jax.models.network import initial_variables
 from dir_jax.training.run import plain
 from dir_jax.weights.checkpoints import Checkpoints, save_variables
 from dir_jax.weights.loading import save_weights
 from input_pipeline import prepare
 from mano_jax.constants import SIDES
+from tests.damage import flip_bit, flipped
 from tests.dir_jax import torch_zip
-from tests.input_pipeline.raw_data import toy_pair, write_raw
-from tests.mano_jax.official_files import write_official
+from tests.hands import toy_hands
+from tests.input_pipeline.raw_data import write_raw
+from tests.mano_jax.official_files import open_arrays, write_official
 
 NOISE = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
-MAKERS = {}
-"""(pattern of names, function of a path, the world and the pattern's groups)."""
-
-
-def thing(pattern: str):
-    """Registers what makes the things whose names match."""
-
-    def register(make):
-        MAKERS[pattern] = make
-        return make
-
-    return register
 
 
 class World:
@@ -55,30 +44,33 @@ class World:
         self.folder = folder
 
     def __getitem__(self, name: str) -> pathlib.Path:
-        path = self.folder / name
+        path, thing = self.folder / name, THINGS[name]
         if not os.path.lexists(path):
-            for pattern, make in MAKERS.items():
-                if found := re.fullmatch(pattern, name):
-                    make(path, self, *found.groups())
-                    return path
-            raise KeyError(f"no maker of {name}")
+            put(path, thing(path, self) if callable(thing) else thing)
         return path
+
+
+def put(path: pathlib.Path, content: bytes | str | dict | None) -> None:
+    """Writes bytes or text, a folder of them by name, or nothing: it is there already."""
+    if isinstance(content, dict):
+        path.mkdir()
+        for name, part in content.items():
+            put(path / name, part)
+    elif content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 class Runs:
     """Pickles as something that makes a folder when it is unpickled."""
 
-    def __init__(self, trace: pathlib.Path):
-        self.trace = str(trace)
-
     def __reduce__(self):
-        return os.mkdir, (self.trace,)
+        return os.mkdir, ("ran",)
 
 
-def encoded(kind: str, image=NOISE, **options) -> bytes:
+def encoded(kind: str, image=NOISE) -> bytes:
     """An image file's bytes, by Pillow's name of its kind."""
     data = io.BytesIO()
-    Image.fromarray(image).save(data, kind, **options)
+    Image.fromarray(image).save(data, kind)
     return data.getvalue()
 
 
@@ -88,12 +80,12 @@ def npy(shape: str, data: bytes = b"", descr: str = "'<f8'") -> bytes:
     return b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header.encode() + data
 
 
-def zipped(kind=zipfile.ZIP_DEFLATED, **members: bytes) -> bytes:
-    """A zip file of these members, their names with npy added."""
+def zipped(content: bytes, name="vertices_xyz.npy", kind=zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip file with one member, stored or deflated, and 10 kB behind it."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", kind) as archive:
-        for name, content in members.items():
-            archive.writestr(f"{name}.npy", content)
+        archive.writestr(name, content)
+        archive.writestr("more.npy", bytes(10**4))
     return data.getvalue()
 
 
@@ -104,13 +96,6 @@ def saved(save=np.savez, **arrays) -> bytes:
     return data.getvalue()
 
 
-def flipped(data: bytes, at: float = 0.5) -> bytes:
-    """One bit of it turned."""
-    changed = bytearray(data)
-    changed[int(at * len(data))] ^= 4
-    return bytes(changed)
-
-
 def png_claiming(side: int) -> bytes:
     """A small PNG whose header claims side x side pixels."""
     data = bytearray(encoded("PNG"))
@@ -119,10 +104,13 @@ def png_claiming(side: int) -> bytes:
     return bytes(data)
 
 
-JPEG = encoded("JPEG")
+PNG, JPEG = encoded("PNG"), encoded("JPEG")
 FILES = {
-    "good.png": encoded("PNG"),
+    "good.png": PNG,
     "thin.png": encoded("PNG", NOISE[:1]),
+    "long": {f"{'n' * 240}.png": PNG},
+    # What a user keeps under names like a result's, and what is skipped.
+    "photos": {"x.png": PNG, **dict.fromkeys(("x.json", "x_overlay.png.txt", "x.obj"), b"own")},
     "empty.jpg": b"",
     "cut.jpg": JPEG[: len(JPEG) // 2],
     "text.jpg": b"no picture at all",
@@ -130,14 +118,18 @@ FILES = {
     "claims.png": png_claiming(60_000),
     "moving.gif": encoded("GIF"),
     "phone.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 50,
-    "result.hands.overlay.png": encoded("PNG"),
+    "result.hands.overlay.png": PNG,
+    "pipe.jpg": lambda path, world: os.mkfifo(path),
     "text.mp4": b"no video",
     "text": b"plain text\n",
-    "lfs.pkl": b"version https://git-lfs.github.com/spec/v1\n",
-    "zip.pth": zipped(other=b"x"),
-    "cut.pth": zipped(other=b"x" * 999)[:60],
+    "folder": {}, "folder.jpg": {}, "nothing": {}, "checkout": {},
+    "zip.pth": zipped(b"x", "other"),
+    "cut.pth": zipped(b"x" * 999, "other")[:60],
+    "hostile.pth": torch_zip.OLD_HEAD + pickle.dumps({"net": Runs()}, 2) + pickle.dumps([], 2),
+    "other.pth": lambda path, world: torch_zip.save(path, {"other.weight": np.zeros((2, 3), "f")}),
     "text.safetensors": b"no tensors",
     "huge.safetensors": (1 << 60).to_bytes(8, "little") + b"{}",
+    "boxes_good.json": b'{"good.png": [10, 20, 40, 30]}',
     "boxes_empty.csv": b"",
     "boxes_three.json": b'{"good.png": [1, 2, 3]}',
     "boxes_number.json": b'{"good.png": 5}',
@@ -148,37 +140,7 @@ FILES = {
     "boxes_huge.json": b'{"good.png": [0, 0, 1e10, 1e10]}',
     "boxes_outside.json": b'{"good.png": [500, 20, 40, 30]}',
     "boxes_other.json": b'{"other.png": [1, 2, 30, 40]}',
-}
-
-
-@thing("(" + "|".join(re.escape(name) for name in FILES) + ")")
-def _file(path, world, name):
-    path.write_bytes(FILES[name])
-
-
-@thing(r"folder(\.jpg)?|nothing|checkout")
-def _folder(path, world, _=None):
-    path.mkdir()
-
-
-@thing("long")
-def _long(path, world):
-    path.mkdir()
-    (path / f"{'n' * 240}.png").write_bytes(FILES["good.png"])
-
-
-@thing(r"pipe\.jpg")
-def _pipe(path, world):
-    os.mkfifo(path)
-
-
-@thing("photos")
-def _photos(path, world):
-    """A photo beside what its user keeps under names like a result's, and what is skipped."""
-    path.mkdir()
-    cv2.imwrite(str(path / "x.png"), NOISE)
-    for name in ("x.json", "x_overlay.png.txt", "x.obj"):
-        (path / name).write_text("the user's own")
+}  # fmt: skip
 
 
 # --- Weights ------------------------------------------------------------------------------------
@@ -186,69 +148,51 @@ def _photos(path, world):
 
 @functools.cache
 def tiny():
-    """A tiny network and numbers for it; compiling the real initialisation takes long."""
-    model = create_model({"preset": "released", **TINY, "stages": 1}, mano_jax.open_hands())
-    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 256, 256, 3), np.float32))
-    rng = np.random.default_rng(0)
-    return model, jax.tree_util.tree_map_with_path(
-        lambda path, leaf: (
-            np.ones(leaf.shape, np.float32)
-            if "batch_stats" in jax.tree_util.keystr(path)
-            else rng.normal(0, 0.05, leaf.shape).astype(np.float32)
-        ),
-        shapes,
-    )
+    return create_model({"preset": "released", **TINY}, mano_jax.open_hands())
 
 
-@thing("(nan_)?model")
-def _model(path, world, nan):
-    model, variables = tiny()
-    if nan:
-        variables = jax.tree.map(lambda a: np.full_like(a, np.nan), variables)
-    meta = {"config": {"model": dataclasses.asdict(model.config)}, "hands": "open hand"}
-    save_variables(path, variables, meta)
+def _checkpoint(change):
+    def make(path, world):
+        meta = {"config": {"model": dataclasses.asdict(tiny().config)}, "hands": "open hand"}
+        save_variables(path, jax.tree.map(change, initial_variables(tiny(), 0)), meta)
+
+    return make
 
 
-@thing("damaged_model")
 def _damaged_model(path, world):
     shutil.copytree(world["model"], path)
-    spoil(path / "0" / "variables")
+    flip_bit(path / "0" / "variables")
 
 
-def spoil(folder: pathlib.Path) -> None:
-    """Turns a bit of the largest file below a folder."""
-    largest = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    largest.write_bytes(flipped(largest.read_bytes()))
+def _damaged_run(path, world):
+    put(path, {"config.json": smoke()})
+    checkpoints = Checkpoints(path / "checkpoints", 2)
+    for step in (3, 5):
+        checkpoints.save(step, {"params": {"w": np.ones(4096)}}, {"m": np.zeros(3)}, {"config": {}})
+        flip_bit(path / "checkpoints" / str(step) / "variables")
+    checkpoints.close()
 
 
-@thing(r"(part|field|config)\.safetensors")
-def _own_weights(path, world, what):
-    model, _ = tiny()
-    config = dataclasses.asdict(model.config)
-    config |= {"part": {"encoder": "os:system"}, "field": {"depth": 3}, "config": {}}[what]
-    config = {} if what == "config" else config
-    save_weights(path, {"params": {"w": np.zeros(2)}}, config)
+def _own_weights(**fields):
+    def make(path, world):
+        config = {**dataclasses.asdict(tiny().config), **fields} if fields else {}
+        save_weights(path, {"params": {"w": np.zeros(2)}}, config)
+
+    return make
 
 
-@thing(r"(hostile|other)\.pth")
-def _pth(path, world, what):
-    if what == "hostile":
-        content = pickle.dumps({"net": Runs(world.folder / "ran")}, 2)
-        path.write_bytes(torch_zip.OLD_HEAD + content + pickle.dumps([], 2))
-    else:
-        torch_zip.save(path, {"other.weight": np.zeros((2, 3), np.float32)})
+WEIGHTS = {
+    "model": _checkpoint(lambda leaf: leaf),
+    "nan_model": _checkpoint(lambda leaf: np.full_like(leaf, np.nan)),
+    "damaged_model": _damaged_model,
+    "damaged_run": _damaged_run,
+    "part.safetensors": _own_weights(encoder="os:system"),
+    "field.safetensors": _own_weights(depth=3),
+    "config.safetensors": _own_weights(),
+}
 
 
 # --- Hand models --------------------------------------------------------------------------------
-
-OPEN_HAND = pathlib.Path(mano_jax.__file__).parent / "open_hand" / "open_hand.npz"
-
-
-@functools.cache
-def open_arrays() -> dict:
-    """The shipped hands' arrays, which look like hands, as the official files hold them."""
-    with np.load(OPEN_HAND) as file:
-        return {s: {k[len(s) + 1 :]: file[k] for k in file if k.startswith(s)} for s in SIDES}
 
 
 def _scaled(name, factor, sides=SIDES):
@@ -278,38 +222,37 @@ HANDS = {
 }
 
 
-@thing(f"({'|'.join(HANDS)})_hands(_npz)?")
-def _hands(path, world, what, as_npz):
-    path.mkdir()
-    hands = HANDS[what](open_arrays())
-    if not as_npz and what in ("swapped", "millimetres"):
-        write_official(path, hands)
-        return
-    for side, arrays in hands.items():
-        np.savez(path / f"MANO_{side.upper()}.npz", **arrays)
+def _hands(change):
+    return lambda path, world: {
+        f"MANO_{side.upper()}.npz": saved(**arrays)
+        for side, arrays in change(open_arrays()).items()
+    }
 
 
-LEFT_PICKLES = {
-    "list": pickle.dumps([1]),
-    "cut": pickle.dumps({"f": np.zeros(99)})[:50],
-    "lfs": FILES["lfs.pkl"],
-    "objects": pickle.dumps({"f": np.array([{}, 1], object)}),
+def _official_hands(change):
+    def make(path, world):
+        path.mkdir()
+        write_official(path, change(open_arrays()))
+
+    return make
+
+
+LEFT_FILES = {
+    "list_mano": pickle.dumps([1]),
+    "cut_mano": pickle.dumps({"f": np.zeros(99)})[:50],
+    "lfs_mano": b"version https://git-lfs.github.com/spec/v1\n",
+    "objects_mano": pickle.dumps({"f": np.array([{}, 1], object)}),
+    "hostile_mano": pickle.dumps(Runs()),
 }
-
-
-@thing(r"(list|cut|lfs|objects|hostile|one|zip)_mano")
-def _mano(path, world, what):
-    path.mkdir()
-    if what == "zip":
-        (path / "MANO_LEFT.npz").write_bytes(b"not a zip")
-    elif what != "one":
-        hostile = pickle.dumps(Runs(world.folder / "ran"))
-        (path / "MANO_LEFT.pkl").write_bytes(LEFT_PICKLES.get(what, hostile))
-
-
-@thing("(open_)?mano")
-def _sound_mano(path, world, is_open):
-    mano_jax.save_npz(mano_jax.open_hands() if is_open else toy_pair(), path)
+MANO = {
+    **{f"{name}_hands": _hands(change) for name, change in HANDS.items()},
+    **{f"{name}_hands_npz": _hands(HANDS[name]) for name in ("swapped", "millimetres")},
+    **{f"{name}_hands": _official_hands(HANDS[name]) for name in ("swapped", "millimetres")},
+    **{name: {"MANO_LEFT.pkl": content} for name, content in LEFT_FILES.items()},
+    "zip_mano": {"MANO_LEFT.npz": b"not a zip"},
+    "mano": lambda path, world: mano_jax.save_npz(toy_hands(), path),
+    "open_mano": lambda path, world: mano_jax.save_npz(mano_jax.open_hands(), path),
+}
 
 
 # --- Predictions --------------------------------------------------------------------------------
@@ -328,7 +271,7 @@ def predictions() -> dict:
     }  # fmt: skip
 
 
-def _prediction(name, change):
+def _with(name, change):
     return lambda a: {**a, name: change(a.get(name))}
 
 
@@ -342,81 +285,68 @@ def _rows_nan(a):
 
 
 IDS = np.array([f"{i}.jpg" for i in range(5)])
+PREDICTED, TRUE = without("gt_vertices_xyz", "camera"), without("vertices_xyz", "offset")
 PREDICTIONS = {
     "sound": lambda a: a,
-    "few_vertices": _prediction("vertices_xyz", lambda v: v[:, :, :700]),
-    "millimetres": _prediction("vertices_xyz", lambda v: v * 1000),
-    "scaled": _prediction("vertices_xyz", lambda v: v / 0.15),
-    "centimetres": _prediction("gt_vertices_xyz", lambda v: v * 100),
-    "turned": _prediction("vertices_xyz", lambda v: v.swapaxes(1, 2)),
-    "zeros": _prediction("vertices_xyz", lambda v: 0 * v),
-    "short": _prediction("offset", lambda o: o[:4]),
-    "infinite": _prediction("offset", lambda o: o * np.inf),
-    "nan": _prediction("vertices_xyz", _rows_nan),
-    "nan_pred": lambda a: without("gt_vertices_xyz", "camera")(PREDICTIONS["nan"](a)),
+    "few_vertices": _with("vertices_xyz", lambda v: v[:, :, :700]),
+    "millimetres": _with("vertices_xyz", lambda v: v * 1000),
+    "scaled": _with("vertices_xyz", lambda v: v / 0.15),
+    "centimetres": _with("gt_vertices_xyz", lambda v: v * 100),
+    "turned": _with("vertices_xyz", lambda v: v.swapaxes(1, 2)),
+    "zeros": _with("vertices_xyz", lambda v: 0 * v),
+    "short": _with("offset", lambda o: o[:4]),
+    "infinite": _with("offset", lambda o: o * np.inf),
+    "nan": _with("vertices_xyz", _rows_nan),
+    "nan_pred": lambda a: _with("vertices_xyz", _rows_nan)(PREDICTED(a)),
     "no_hands": without("vertices_xyz"),
     "no_truth": without("gt_vertices_xyz"),
-    "no_camera_pred": without("gt_vertices_xyz", "camera"),
-    "whole_camera": _prediction("camera", lambda c: c.astype(int)),
-    "blind_camera": _prediction("camera", lambda c: 0 * c),
-    "same_ids": _prediction("sample_ids", lambda _: np.array(["a"] * 5)),
-    "object_ids": _prediction("sample_ids", lambda _: np.array([{}] * 5)),
-    "number_ids": _prediction("sample_ids", lambda _: np.zeros(5)),
-    "deep_ids": _prediction("sample_ids", lambda _: np.array([["a"]] * 5)),
-    "other_ids": lambda a: {**PREDICTIONS["no_camera_pred"](a), "sample_ids": np.roll(IDS, 1)[1:]},
+    "no_camera_pred": PREDICTED,
+    "whole_camera": _with("camera", lambda c: c.astype(int)),
+    "blind_camera": _with("camera", lambda c: 0 * c),
+    "same_ids": _with("sample_ids", lambda _: np.array(["a"] * 5)),
+    "object_ids": _with("sample_ids", lambda _: np.array([{}] * 5)),
+    "number_ids": _with("sample_ids", lambda _: np.zeros(5)),
+    "deep_ids": _with("sample_ids", lambda _: np.array([["a"]] * 5)),
+    "other_ids": lambda a: {**PREDICTED(a), "sample_ids": np.roll(IDS, 1)[1:]},
     "empty": lambda a: {k: v[:0] for k, v in a.items()},
-    "truth": lambda a: {**without("vertices_xyz", "offset")(a), "sample_ids": IDS},
-    "other_truth": lambda a: {**PREDICTIONS["truth"](a), "sample_ids": np.char.add(IDS, "x")},
-    "ids_pred": lambda a: {**PREDICTIONS["no_camera_pred"](a), "sample_ids": IDS},
-    "nan_truth": _prediction("gt_vertices_xyz", _rows_nan),
+    "truth": lambda a: {**TRUE(a), "sample_ids": IDS},
+    "other_truth": lambda a: {**TRUE(a), "sample_ids": np.char.add(IDS, "x")},
+    "ids_pred": lambda a: {**PREDICTED(a), "sample_ids": IDS},
+    "nan_truth": _with("gt_vertices_xyz", _rows_nan),
+    "hostile": lambda a: {"vertices_xyz": np.array([Runs(), 1], object)},
 }
-
-
-@thing(rf"({'|'.join(PREDICTIONS)})(_packed)?\.npz")
-def _predictions(path, world, what, packed):
-    arrays = PREDICTIONS[what](predictions())
-    path.write_bytes(saved(np.savez_compressed if packed else np.savez, **arrays))
-
-
-@thing(r"flipped(_packed)?\.npz")
-def _flipped(path, world, packed):
-    name = "sound_packed.npz" if packed else "sound.npz"
-    path.write_bytes(flipped(world[name].read_bytes(), 0.3))
-
-
 NPZ = {
     "cut": saved(a=np.zeros((100, 100)))[:5000],
     "text": b"not a zip",
-    "eight_terabytes": zipped(vertices_xyz=npy("(1099511627776,)")),
-    "wraps_round": zipped(vertices_xyz=npy("(4294967296, 4294967296)")),
-    "negative": zipped(vertices_xyz=npy("(-1,)")),
-    "one_short": zipped(vertices_xyz=npy("(2,)", bytes(8))),
-    "stored": zipped(0, vertices_xyz=npy("(4, 7)", bytes(192)), more=bytes(10**4)),
-    "objects": zipped(vertices_xyz=npy("(1,)", bytes(8), "'|O'")),
-    "record_objects": zipped(vertices_xyz=npy("(1,)", bytes(8), "[('a', '|O')]")),
-    "code": zipped(vertices_xyz=npy("(__import__('os').mkdir('ran'),)")),
-    "half_header": zipped(vertices_xyz=npy("(1,)", bytes(8))[:20]),
-    "version_nine": zipped(vertices_xyz=b"\x93NUMPY\x09\0"),
-    "no_npy": zipped(vertices_xyz=b"plain text"),
+    "eight_terabytes": zipped(npy("(1099511627776,)")),
+    "wraps_round": zipped(npy("(4294967296, 4294967296)")),
+    "negative": zipped(npy("(-1,)")),
+    "one_short": zipped(npy("(2,)", bytes(8))),
+    "stored": zipped(npy("(4, 7)", bytes(192)), kind=zipfile.ZIP_STORED),
+    "objects": zipped(npy("(1,)", bytes(8), "'|O'")),
+    "record_objects": zipped(npy("(1,)", bytes(8), "[('a', '|O')]")),
+    "code": zipped(npy("(__import__('os').mkdir('ran'),)")),
+    "half_header": zipped(npy("(1,)", bytes(8))[:20]),
+    "version_nine": zipped(b"\x93NUMPY\x09\0"),
+    "no_npy": zipped(b"plain text"),
 }
 
 
-@thing(rf"bad_({'|'.join(NPZ)})\.npz")
-def _npz(path, world, what):
-    path.write_bytes(NPZ[what])
+def _predictions(change, save=np.savez):
+    return lambda path, world: saved(save, **change(predictions()))
 
 
-@thing(rf"bad_({'|'.join(NPZ)})_mano")
-def _npz_mano(path, world, what):
-    path.mkdir()
-    for side in SIDES:
-        (path / f"MANO_{side.upper()}.npz").write_bytes(NPZ[what])
-
-
-@thing(r"hostile(_packed)?\.npz")
-def _hostile_npz(path, world, packed):
-    objects = np.array([Runs(world.folder / "ran"), 1], object)
-    path.write_bytes(saved(np.savez_compressed if packed else np.savez, vertices_xyz=objects))
+ARRAYS = {
+    **{f"{name}.npz": _predictions(change) for name, change in PREDICTIONS.items()},
+    "hostile_packed.npz": _predictions(PREDICTIONS["hostile"], np.savez_compressed),
+    "flipped.npz": lambda *_: flipped(saved(**predictions()), 0.3),
+    "flipped_packed.npz": lambda *_: flipped(saved(np.savez_compressed, **predictions()), 0.3),
+    **{f"bad_{name}.npz": content for name, content in NPZ.items()},
+    **{
+        f"bad_{name}_mano": {f"MANO_{side.upper()}.npz": content for side in SIDES}
+        for name, content in NPZ.items()
+    },
+}
 
 
 # --- Data sets and runs -------------------------------------------------------------------------
@@ -424,82 +354,90 @@ def _hostile_npz(path, world, packed):
 
 SPOILT = {"cut": lambda text: text[:200], "list": lambda text: b"[1, 2]",
           "empty": lambda text: b"", "binary": lambda text: b"\xff\x00"}  # fmt: skip
-KINDS = "data|camera|joint_3d|MANO_NeuralAnnot"
 
 
-@thing(rf"(?:({'|'.join(SPOILT)}|gone)_({KINDS})_)?raw")
-def _raw(path, world, how, kind):
-    """Sound, or with one annotation file of train that is not."""
-    write_raw(path, frames=2, cameras=1)
-    file = path / f"annotations/train/InterHand2.6M_train_{kind}.json"
-    if how == "gone":
-        file.unlink()
-    elif how:
-        file.write_bytes(SPOILT[how](file.read_bytes()))
+def _raw(spoil=lambda path: None, **options):
+    def make(path, world):
+        write_raw(path, **{"frames": 2, "cameras": 1, **options})
+        spoil(path)
+
+    return make
 
 
-MISSING = {"images": "images", "train_images": "images/train", "splits": "annotations/*"}
+def _spoils(how, kind):
+    """One annotation file of train is not sound."""
+
+    def spoil(path):
+        file = path / f"annotations/train/InterHand2.6M_train_{kind}.json"
+        file.unlink() if how == "gone" else file.write_bytes(SPOILT[how](file.read_bytes()))
+
+    return spoil
 
 
-@thing(f"no_({'|'.join(MISSING)})_raw")
-def _raw_without(path, world, what):
-    write_raw(path, frames=2, cameras=1)
-    for folder in path.glob(MISSING[what]):
-        shutil.rmtree(folder)
+def _removes(pattern):
+    return lambda path: [shutil.rmtree(folder) for folder in path.glob(pattern)]
 
 
-@thing("escaping_raw")
-def _escaping_raw(path, world):
+def _escapes(split, files):
     """Every name leads out of the folder or is none."""
-    names = iter(["/etc/passwd", "../../../good.png", "a/../../x.jpg", "..\\x.jpg", "", 7, None])
-
-    def change(split, files):
-        for image in files["data"]["images"]:
-            image["file_name"] = next(names)
-
-    write_raw(path, splits=("train",), frames=7, cameras=1, change=change)
+    names = ["/etc/passwd", "../../../good.png", "a/../../x.jpg", "..\\x.jpg", "", 7, None]
+    for image, name in zip(files["data"]["images"], names, strict=True):
+        image["file_name"] = name
 
 
-@thing("(damaged_|cut_)?data")
-def _data(path, world, what):
-    if what is None:
-        options = {"source": world["raw"], "output": path, "mano": world["mano"], "workers": 1}
-        assert prepare.main([text for k, v in options.items() for text in (f"--{k}", str(v))]) == 0
-        return
-    shutil.copytree(world["data"], path)
-    if what == "damaged_":
-        next(path.rglob("dataset_info.json")).write_text("{")
-    else:
-        next(path.rglob("*test.array_record*")).unlink()
+def _data(path, world):
+    options = {"source": world["raw"], "output": path, "mano": world["mano"], "workers": 1}
+    assert prepare.main([text for k, v in options.items() for text in (f"--{k}", str(v))]) == 0
 
 
-def smoke(**changes):
-    """The smoke recipe as JSON, on the tests' eight devices, some fields changed."""
+def _spoilt_data(pattern, spoil):
+    def make(path, world):
+        shutil.copytree(world["data"], path)
+        spoil(next(path.rglob(pattern)))
+
+    return make
+
+
+def smoke(batch_size=8) -> str:
+    """The smoke recipe as JSON, on the tests' eight devices."""
     from configs.smoke import get_config
 
     config = get_config()
-    config.train.batch_size = 8
-    config.update_from_flattened_dict(changes)
-    return plain(config)
+    config.train.batch_size = batch_size
+    return json.dumps(plain(config))
 
 
-@thing("(damaged_|other_|cut_|raw_|soaked_|)run")
-def _run(path, world, what):
-    path.mkdir()
-    if what == "soaked_":
-        (path / "run" / "checkpoints" / "5").mkdir(parents=True)
-        return
-    config = smoke(**({"train.batch_size": 3} if what == "other_" else {}))
-    (path / "config.json").write_text("{" if what == "cut_" else json.dumps(config))
-    if what in ("raw_", "other_", "cut_"):
+def _run_with_data(config):
+    def make(path, world):
+        put(path, {"config.json": config()})
         shutil.copytree(world["raw"], path / "raw")
-    if what != "damaged_":
-        return
-    checkpoints = Checkpoints(path / "checkpoints", 2)
-    for step in (3, 5):
-        checkpoints.save(step, {"params": {"w": np.ones(4096)}}, {"m": np.zeros(3)}, {"config": {}})
-        spoil(path / "checkpoints" / str(step) / "variables")
-    checkpoints.close()
+
+    return make
+
+
+DATA = {
+    "raw": _raw(),
+    **{
+        f"{how}_{kind}_raw": _raw(_spoils(how, kind))
+        for how in (*SPOILT, "gone")
+        for kind in ("data", "camera", "joint_3d", "MANO_NeuralAnnot")
+    },
+    "no_images_raw": _raw(_removes("images")),
+    "no_train_images_raw": _raw(_removes("images/train")),
+    "no_splits_raw": _raw(_removes("annotations/*")),
+    "escaping_raw": _raw(splits=("train",), frames=7, change=_escapes),
+    "data": _data,
+    "damaged_data": _spoilt_data("dataset_info.json", lambda file: file.write_text("{")),
+    "cut_data": _spoilt_data("*test.array_record*", pathlib.Path.unlink),
+    "run": lambda *_: {"config.json": smoke()},
+    "soaked_run": {"run": {"checkpoints": {"5": {}}}},
+    "raw_run": _run_with_data(smoke),
+    "other_run": _run_with_data(lambda: smoke(batch_size=3)),
+    "cut_run": _run_with_data(lambda: "{"),
+}
+
+
+# --- Recipes ------------------------------------------------------------------------------------
 
 
 RECIPES = {
@@ -517,9 +455,10 @@ RECIPES = {
     "word": "c.train.batch_size = 'six'",
 }
 NO_RECIPES = {"empty": "", "variable": "x = 1", "syntax": "def get_config(:", "null": "\0"}
+HEAD = "from configs import smoke\ndef get_config():\n c = smoke.get_config()\n "
+TEXTS = {name: f"{HEAD}{line}\n return c\n" for name, line in RECIPES.items()} | NO_RECIPES
 
-
-@thing(rf"({'|'.join([*RECIPES, *NO_RECIPES])})_recipe\.py")
-def _recipe(path, world, what):
-    body = f"def get_config():\n c = smoke.get_config()\n {RECIPES.get(what)}\n return c\n"
-    path.write_text(NO_RECIPES.get(what, f"from configs import smoke\n{body}"))
+THINGS = {
+    **FILES, **WEIGHTS, **MANO, **ARRAYS, **DATA,
+    **{f"{name}_recipe.py": text for name, text in TEXTS.items()},
+}  # fmt: skip

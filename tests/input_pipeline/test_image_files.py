@@ -96,6 +96,3 @@ def test_paths_stay_inside(tmp_path):
         *("", "a\0b", "..\\secret.jpg", None, 3, ["a"]),
     ):
         assert reason(safe_path, root, name) is Trouble.UNSAFE_PATH, name
-
-
-JPEG, PNG = encoded()[0], encoded(".png")[0]

@@ -1,5 +1,6 @@
 """Writes pickles of exactly the form of the official MANO files: Python 2, chumpy, old scipy."""
 
+import functools
 import io
 import pathlib
 import pickle
@@ -8,6 +9,9 @@ import types
 import typing
 
 import numpy as np
+
+import mano_jax
+from mano_jax.constants import SIDES
 
 _OLD = {
     "_reconstruct": "numpy.core.multiarray", "Ch": "chumpy.ch", "Select": "chumpy.reordering",
@@ -88,3 +92,10 @@ def write_official(folder, arrays_by_side):
     for side, arrays in arrays_by_side.items():
         (folder / f"MANO_{side.upper()}.pkl").write_bytes(official_bytes(arrays))
     return folder
+
+
+@functools.cache
+def open_arrays() -> dict:
+    """The shipped hands' arrays, which look like hands, as the official files hold them."""
+    with np.load(pathlib.Path(mano_jax.__file__).parent / "open_hand" / "open_hand.npz") as file:
+        return {s: {k[len(s) + 1 :]: file[k] for k in file if k.startswith(s)} for s in SIDES}

@@ -1,15 +1,18 @@
 """Checkpoints: what is kept, what is noticed, what is fallen back on."""
 
+import functools
 import json
 import os
 import resource
 import shutil
 
+import chex
 import numpy as np
 import pytest
 
 from dir_jax.weights import checkpoints
 from dir_jax.weights.checkpoints import CheckpointError, Checkpoints, load_variables, save_variables
+from tests.damage import flip_bit, largest_file
 
 META = {"config": {"widths": (1, 2)}, "hands": "open hand"}
 
@@ -36,14 +39,7 @@ def save(run, *steps):
         run.save(step, *content(step), META)
 
 
-def assert_same(tree, other):
-    assert tree.keys() == other.keys()
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            assert_same(value, other[name])
-        else:
-            assert other[name].dtype == value.dtype
-            np.testing.assert_array_equal(other[name], value)
+assert_same = functools.partial(chex.assert_trees_all_equal, strict=True)
 
 
 def test_comes_back_bit_for_bit(run):
@@ -82,17 +78,6 @@ def test_saving_a_step_again_leaves_it_alone(run):
     save(run, 3)
     run.save(3, *content(99), META)
     assert_same(content(3)[0], run.restore_latest().variables)
-
-
-def largest_file(folder):
-    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-
-
-def flip_bit(step_folder):
-    path = largest_file(step_folder / "variables")
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def cut_off(step_folder):
