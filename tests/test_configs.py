@@ -11,7 +11,7 @@ from configs import ablation, base, dir_interhand
 from dir_jax.models.types import IMAGE_SIZE
 from dir_jax.training import run
 from dir_jax.training.command import main, parse
-from tests.dir_jax.training_fixtures import toy_hands
+from tests.hands import toy_hands
 
 ROOT = pathlib.Path(__file__).parent.parent
 OTHERS = {"__init__", "base"}

@@ -1,9 +1,8 @@
 """The tutorials run as a reader would run them, only smaller."""
 
-import os
 import pathlib
 import re
-import subprocess
+import runpy
 import sys
 
 import cv2
@@ -13,27 +12,26 @@ ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "tutorials"
 
 
-def run(name, *arguments):
-    result = subprocess.run(
-        [sys.executable, "-m", f"docs.tutorials.{name}", *map(str, arguments)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """What a tutorial prints."""
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_module(f"docs.tutorials.{name}", run_name="__main__", alter_sys=True)
+        return capsys.readouterr().out
+
+    return run
 
 
-def test_pose_a_hand(tmp_path):
+def test_pose_a_hand(run, tmp_path):
     printed = run("pose_a_hand", "--output", tmp_path / "hand.png")
     tips = [float(line.split()[3]) for line in re.findall(r"^ \d\.\d .*$", printed, re.M)]
     assert len(tips) == 4 and tips == sorted(tips, reverse=True)  # curling brings the tip nearer
     assert cv2.imread(str(tmp_path / "hand.png")).std() > 10
 
 
-def test_fit_joints(tmp_path):
+def test_fit_joints(run, tmp_path):
     printed = run("fit_joints", "--output", tmp_path / "fit.png", "--steps", 200)
     errors = {
         name: float(re.search(rf"^{name}.* s +([\d.]+) +[\d.]+$", printed, re.M)[1])
@@ -44,7 +42,7 @@ def test_fit_joints(tmp_path):
 
 
 @pytest.mark.slow
-def test_swap_a_part():
+def test_swap_a_part(run):
     printed = run("swap_a_part", "--steps", 6)
     rows = [[float(x) for x in row.split()] for row in re.findall(r"^ +\d+ .*$", printed, re.M)]
     assert len(rows) == 6
@@ -55,7 +53,7 @@ def test_swap_a_part():
 
 
 @pytest.mark.slow
-def test_profile_a_step(tmp_path):
+def test_profile_a_step(run, tmp_path):
     printed = run("profile_a_step", "--output", tmp_path / "trace", "--batch", 2)
     assert list(tmp_path.rglob("*.xplane.pb"))
     shares = [float(share) for share in re.findall(r"([\d.]+)%$", printed, re.M)]

@@ -51,7 +51,7 @@ def train(graph, steps):
 
     variables = initial_variables(model, seed=0)
     params, stats = variables["params"], variables["batch_stats"]
-    state, losses = optimiser.init(params), []
+    state, losses = jax.jit(optimiser.init)(params), []
     for _ in range(steps):
         params, stats, state, value = step(params, stats, state, images, targets)
         losses.append(float(value))

@@ -1,18 +1,32 @@
 """A tiny network, the toy hands and random batches, shared by the tests of training."""
 
 import numpy as np
+from flax import linen as nn
 
 import mano_jax
-from dir_jax.models.config import TINY
+from dir_jax.models.config import TINY, ModelConfig
 from dir_jax.models.network import create_model
-from mano_jax.constants import SIDES
-from tests.golden.toy_mano import toy_mano
 
 TINY_MODEL = {"preset": "released", **TINY}
 
 
-def toy_hands():
-    return mano_jax.load_pair({side: toy_mano(side) for side in SIDES})
+class Pyramid(nn.Module):
+    """An encoder of four pooled maps with odd numbers of channels."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, images, train):
+        maps = []
+        for index, channels in enumerate((3, 5, 7, 9)):
+            step = 4 if index == 0 else 2
+            images = nn.avg_pool(images, (step, step), (step, step))
+            images = nn.relu(nn.Dense(channels)(images))
+            maps.append(images)
+        return tuple(maps)
+
+
+QUICK_ENCODER = f"{__name__}:{Pyramid.__name__}"
 
 
 def tiny_model(hands, **fields):

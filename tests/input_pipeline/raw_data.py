@@ -12,15 +12,11 @@ import pathlib
 import cv2
 import numpy as np
 
-from mano_jax import load_pair, pose_hand
+from mano_jax import pose_hand
 from mano_jax.constants import SIDES
-from tests.golden.toy_mano import toy_mano
+from tests.hands import toy_hands
 
 OFFICIAL_FINGERS = ("thumb", "index", "middle", "ring", "pinky")
-
-
-def toy_pair():
-    return load_pair({side: toy_mano(side) for side in SIDES})
 
 
 def official_joints(joints_xyz: np.ndarray) -> np.ndarray:
@@ -84,7 +80,7 @@ def write_raw(
     Args:
       change: called as change(split, files) before the annotation files are written.
     """
-    pair, made = toy_pair(), {}
+    pair, made = toy_hands(), {}
     for number, split in enumerate(splits):
         rng = np.random.default_rng([seed, number])
         sizes = [(334, 512), (512, 334)]

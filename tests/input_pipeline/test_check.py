@@ -7,7 +7,8 @@ import os
 from input_pipeline import check
 from input_pipeline.check import inspect_split
 from mano_jax import save_npz
-from tests.input_pipeline.raw_data import toy_pair, write_raw
+from tests.hands import toy_hands
+from tests.input_pipeline.raw_data import write_raw
 from tests.input_pipeline.test_prepare import spoil_images
 
 
@@ -118,7 +119,7 @@ def test_fits_far_from_the_joints_are_found(tmp_path):
         files["MANO_NeuralAnnot"]["3"]["1003"]["left"]["trans"][0] += 0.05
 
     write_raw(tmp_path / "raw", splits=("train",), frames=3, cameras=1, change=change)
-    pair = toy_pair()
+    pair = toy_hands()
     report = inspect_split(tmp_path / "raw", "train", None, 1, pair)
     assert report["fits_compared"] == 6 and report["usable"] == 3
     (far,) = report["image_troubles"].items()

@@ -11,7 +11,7 @@ from input_pipeline.image_files import decode_photo
 from input_pipeline.sources.folder import FolderSplit
 from input_pipeline.troubles import Trouble
 from mano_jax import save_npz
-from tests.input_pipeline.raw_data import toy_pair
+from tests.hands import toy_hands
 
 
 def entry(number, **changes):
@@ -42,7 +42,7 @@ def test_photographs_become_records(tmp_path):
     plain = {"file_name": "a/1.png", "box": [10, 10, 50, 80]}
     single = entry(2, hand_type="left", joints_xyz=[entry(2)["joints_xyz"][0], None])
     write_folder(tmp_path / "raw", [entry(0), plain, single])
-    save_npz(toy_pair(), tmp_path)
+    save_npz(toy_hands(), tmp_path)
     for config, count in (("interacting", 2), ("all", 3)):
         arguments = ["--source", tmp_path / "raw", "--output", tmp_path / "out"]
         arguments += ["--mano", tmp_path, "--workers", 1, "--config", config]

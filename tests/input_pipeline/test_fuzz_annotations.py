@@ -16,7 +16,7 @@ from input_pipeline.shards import plan_records
 from input_pipeline.sources.frames import Frame
 from input_pipeline.sources.interhand import InterhandSplit
 from input_pipeline.troubles import FrameTrouble, SourceError
-from tests.input_pipeline import raw_data
+from tests.hands import toy_hands
 from tests.input_pipeline.raw_data import write_raw
 
 KINDS = ("data", "camera", "joint_3d", "MANO_NeuralAnnot")
@@ -29,9 +29,6 @@ ANYTHING = st.recursive(
     ),
     max_leaves=8,
 )
-
-
-toy_pair = functools.cache(raw_data.toy_pair)
 
 
 @functools.cache
@@ -62,7 +59,7 @@ def read_everything(root):
         return
     for config in ("interacting", "single", "all"):
         selection = split.select(config)
-        for template in plan_records(split, selection.kept, config, toy_pair())[0]:
+        for template in plan_records(split, selection.kept, config, toy_hands())[0]:
             for value in vars(deserialize(serialize(template))).values():
                 assert not isinstance(value, np.ndarray) or np.isfinite(value).all()
         for index in selection.kept:

@@ -13,12 +13,13 @@ from input_pipeline.sources.intaghand import IntaghandSplit
 from input_pipeline.sources.interhand import InterhandSplit
 from input_pipeline.troubles import FrameTrouble, Trouble
 from mano_jax import save_npz
-from tests.input_pipeline.raw_data import toy_pair, write_raw
+from tests.hands import toy_hands
+from tests.input_pipeline.raw_data import write_raw
 
 
 def write_processed(root, official, split="train", protocol=4):
     """What IntagHand's preparation makes of an official split, from its format's description."""
-    pair = toy_pair()
+    pair = toy_hands()
     reader = InterhandSplit(official, split)
     (root / split / "img").mkdir(parents=True)
     (root / split / "anno").mkdir(parents=True)
@@ -57,7 +58,7 @@ def both(tmp_path_factory):
     write_raw(root / "official", splits=("train", "test"), frames=6)
     for split in ("train", "test"):
         write_processed(root / "processed", root / "official", split)
-    save_npz(toy_pair(), root)
+    save_npz(toy_hands(), root)
     return root
 
 

@@ -11,7 +11,8 @@ from input_pipeline.json_files import iterate_arrays
 from input_pipeline.shards import plan_records
 from input_pipeline.sources.interhand import InterhandSplit
 from input_pipeline.troubles import Trouble
-from tests.input_pipeline.raw_data import camera_view, toy_pair, write_raw
+from tests.hands import toy_hands
+from tests.input_pipeline.raw_data import camera_view, write_raw
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_mano_in_camera_axes_gives_the_world_mesh_seen_by_the_camera(raw):
     root, made = raw
     split = InterhandSplit(root, "train")
     frames = [split.frame(i) for i in range(len(split))]
-    hands = hands_in_camera(frames, toy_pair())
+    hands = hands_in_camera(frames, toy_hands())
     for i, frame in enumerate(frames):
         truth = made["train"]["frames"][frame.frame]
         for side, name in enumerate(("left", "right")):
@@ -76,9 +77,9 @@ def test_joints_stand_in_for_a_hand_without_mesh_in_the_crop(raw, monkeypatch):
     frame = split.frame(0)
     half = type(frame)(**{**vars(frame), "fits": (frame.fits[0], None)})
     monkeypatch.setattr(split, "frame", lambda index: half)
-    (record,), _ = plan_records(split, [0], "all", toy_pair())
+    (record,), _ = plan_records(split, [0], "all", toy_hands())
     assert record.hand_valid.tolist() == [True, False] and not record.betas[1].any()
-    left = hands_in_camera([half], toy_pair()).vertices_xyz[0, 0]
+    left = hands_in_camera([half], toy_hands()).vertices_xyz[0, 0]
     points = np.concatenate([left, frame.joints_xyz[1]])
     square = crop.square_around(crop.project(frame.camera.intrinsics, points))
     np.testing.assert_allclose(record.source_square, square)

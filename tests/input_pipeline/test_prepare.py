@@ -19,13 +19,14 @@ from input_pipeline import crop, dataset, prepare
 from input_pipeline.image_files import decode_photo, read_photo
 from mano_jax import pose_hand, save_npz
 from mano_jax.constants import SIDES
-from tests.input_pipeline.raw_data import camera_view, toy_pair, write_raw
+from tests.hands import toy_hands
+from tests.input_pipeline.raw_data import camera_view, write_raw
 
 
 @pytest.fixture(scope="module")
 def mano(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mano")
-    save_npz(toy_pair(), folder)
+    save_npz(toy_hands(), folder)
     return folder
 
 
@@ -61,7 +62,7 @@ def all_records(folder, split, config="interacting"):
 
 def test_a_record_shows_the_same_hands_as_the_raw_frame(raw, prepared):
     root, made = raw
-    pair = toy_pair()
+    pair = toy_hands()
     stored = all_records(prepared, "train")
     assert len(stored) == 8  # four interacting frames, seen by two cameras
     for record in stored:

@@ -3,8 +3,8 @@
 import jax
 import pytest
 
-import mano_jax
 from tests.golden.toy_mano import toy_mano
+from tests.hands import toy_hands
 
 
 @pytest.fixture(scope="session")
@@ -13,8 +13,8 @@ def toy_arrays():
 
 
 @pytest.fixture(scope="session")
-def pair(toy_arrays):
-    return mano_jax.load_pair(toy_arrays)
+def pair():
+    return toy_hands()
 
 
 @pytest.fixture

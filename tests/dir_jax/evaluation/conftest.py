@@ -9,7 +9,7 @@ import pytest
 import mano_jax
 from dir_jax.evaluation import command
 from mano_jax.constants import SIDES
-from tests.dir_jax.training_fixtures import toy_hands
+from tests.hands import toy_hands
 from tests.input_pipeline.examples import random_record, write_dataset
 
 

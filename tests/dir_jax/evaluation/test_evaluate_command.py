@@ -154,7 +154,7 @@ def test_recipe_arguments_are_told_apart():
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_archive_maps_arrays_as_numpy_reads_them(tmp_path, save):
-    """(What is damaged or hostile: tests/dir_jax/weights/test_hostile_archives.py.)"""
+    """(What is damaged or hostile: tests/hostile.)"""
     rng = np.random.default_rng(0)
     content = {
         "a": rng.normal(size=(7, 3)).astype(np.float32),

@@ -13,7 +13,8 @@ from dir_jax.losses import terms as losses
 from dir_jax.losses.targets import targets_from_batch
 from dir_jax.models.layers import AXIS
 from dir_jax.models.types import SEGMENTATION_CLASSES, Output, Stage
-from tests.dir_jax.training_fixtures import random_batch, toy_hands
+from tests.dir_jax.training_fixtures import random_batch
+from tests.hands import toy_hands
 
 BATCH = 4
 VALID = np.array([[True, True], [True, False], [False, True], [True, True]])

@@ -8,7 +8,8 @@ import pytest
 
 from dir_jax.models.layers import normal, ones, uniform
 from dir_jax.models.network import initial_variables, variable_shapes
-from tests.dir_jax.training_fixtures import tiny_model, toy_hands
+from tests.dir_jax.training_fixtures import tiny_model
+from tests.hands import toy_hands
 
 
 @pytest.fixture(scope="module")

@@ -140,15 +140,6 @@ def test_enlarging_equals_jax_image():
     np.testing.assert_allclose(enlarge(x), wanted, atol=1e-6)
 
 
-def test_a_1x1_convolution_is_a_product_of_every_pixel():
-    x = _maps(4, 3)
-    layer = Conv(7, stride=2)
-    variables = unbox(layer.init(jax.random.key(0), x))
-    dense = variables["params"]["dense"]
-    wanted = np.einsum("byxc,cd->byxd", x[:, ::2, ::2], dense["kernel"]) + dense["bias"]
-    np.testing.assert_allclose(layer.apply(variables, x), wanted, atol=1e-5)
-
-
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_multiplying_before_enlarging_is_the_same(use_bias):
     coarse, fine = _maps(4, 6), _maps(8, 5, 1)

@@ -10,25 +10,10 @@ from flax import linen as nn
 import dir_jax
 from dir_jax.models.config import PARTS, TINY, ModelConfig, find_part
 from dir_jax.models.network import initial_variables, variable_shapes
-from tests.dir_jax import reference
+from tests.dir_jax.training_fixtures import Pyramid
+from tests.hands import toy_hands
 
 IMAGES = jnp.zeros((2, 256, 256, 3))
-
-
-class Pyramid(nn.Module):
-    """An encoder of four pooled maps with odd numbers of channels."""
-
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(self, images, train):
-        maps = []
-        for index, channels in enumerate((3, 5, 7, 9)):
-            step = 4 if index == 0 else 2
-            images = nn.avg_pool(images, (step, step), (step, step))
-            images = nn.relu(nn.Dense(channels)(images))
-            maps.append(images)
-        return tuple(maps)
 
 
 class Mixed(nn.Module):
@@ -70,7 +55,7 @@ OWN = {
 
 
 def model(**fields):
-    return dir_jax.create_model({**TINY, "stages": 2, **fields}, reference.hands())
+    return dir_jax.create_model({**TINY, "stages": 2, **fields}, toy_hands())
 
 
 @pytest.mark.parametrize(
@@ -79,7 +64,7 @@ def model(**fields):
     ids=[*OWN, "all"],
 )
 def test_a_part_of_ones_own_takes_the_registered_ones_place(kinds, precision):
-    names = {kind: f"{__name__}:{OWN[kind].__name__}" for kind in kinds}
+    names = {kind: f"{OWN[kind].__module__}:{OWN[kind].__name__}" for kind in kinds}
     own = model(**names, precision=precision)
     for kind in kinds:
         assert find_part(kind, getattr(own.config, kind)) is OWN[kind]

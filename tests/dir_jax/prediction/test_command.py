@@ -12,7 +12,7 @@ import trimesh
 import mano_jax
 from dir_jax import create_model
 from dir_jax.models.config import TINY
-from dir_jax.models.network import estimate_all
+from dir_jax.models.network import estimate_all, initial_variables
 from dir_jax.models.types import one_space
 from dir_jax.prediction import command, outputs
 from dir_jax.prediction.detection import SeenHand
@@ -22,6 +22,7 @@ from dir_jax.prediction.video import open_writer
 from dir_jax.weights.checkpoints import save_variables
 from dir_jax.weights.loading import OPEN_HAND_NOTE, load_model
 from tests.dir_jax.prediction.known_hands import OFFSET, known_result
+from tests.hands import toy_hands
 
 KINDS = ("overlay.png", "joints.png", "side.png", "top.png", "glb", "obj", "json")
 
@@ -33,18 +34,8 @@ def hands():
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, hands):
-    model = create_model({"preset": "released", **TINY, "stages": 1}, hands)
-    image = np.zeros((1, 256, 256, 3), np.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    rng = np.random.default_rng(0)  # compiling the real initialisation takes a minute
-    variables = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: (
-            np.ones(leaf.shape, np.float32)
-            if "batch_stats" in jax.tree_util.keystr(path)
-            else rng.normal(0, 0.05, leaf.shape).astype(np.float32)
-        ),
-        shapes,
-    )
+    model = create_model({"preset": "released", **TINY}, hands)
+    variables = jax.device_get(initial_variables(model, 0))
     # Cells are surely the left hand's or the right one's: both are there.
     head = variables["params"]["segmentation"]
     head["conv2"] = jax.tree.map(
@@ -229,25 +220,6 @@ def test_command_on_a_folder_with_a_detector(checkpoint, tmp_path, capsys, monke
     }
 
 
-def test_boxes_from_a_file_and_chosen_kinds(checkpoint, tmp_path, capsys):
-    image = np.full((90, 120, 3), 99, np.uint8)
-    names = ("a.png", "b.png", "c.png", "d.png")
-    for name in names:
-        cv2.imwrite(str(tmp_path / name), image)
-    boxes = {"a": [10, 20, 40, 30], "c": [500, 20, 40, 30], "d": [0, 0, 1e10, 1e10]}
-    boxes = {f"{name}.png": box for name, box in boxes.items()}
-    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    options = ["--checkpoint", checkpoint, "--write", "json"]
-    assert predict(tmp_path, *options, "--boxes", str(tmp_path / "boxes.json"), image=names) == 2
-    error = capsys.readouterr().err
-    assert "b.png: " in error and "boxes.json has no box for it" in error
-    assert "c.png: the box 500,20,40,30 lies outside the photo" in error
-    assert "d.png: the box 0,0,1e+10,1e+10 is more than 20 times as large as the photo" in error
-    assert files_below(tmp_path / "out") == {"a.hands.json"}
-    content = json.loads((tmp_path / "out" / "a.hands.json").read_text())
-    assert content["box"] == [10, 20, 40, 30] and content["box_from"] == "annotated"
-
-
 def test_batches_give_what_single_photos_give(checkpoint):
     loaded = load_model(checkpoint)
     rng = np.random.default_rng(1)
@@ -267,10 +239,7 @@ def test_batches_give_what_single_photos_give(checkpoint):
 
 
 def test_a_run_names_its_hands(checkpoint, tmp_path):
-    from tests.golden.toy_mano import toy_mano
-
-    pair = mano_jax.load_pair({side: toy_mano(side) for side in ("left", "right")})
-    mano_jax.save_npz(pair, tmp_path)
+    mano_jax.save_npz(toy_hands(), tmp_path)
     loaded = load_model(checkpoint, mano=str(tmp_path))
     assert any("trained with 'open hand'" in note for note in loaded.notes)
     assert OPEN_HAND_NOTE not in load_model(checkpoint).notes

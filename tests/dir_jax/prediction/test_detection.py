@@ -14,6 +14,8 @@ from dir_jax.prediction.detection import (
     region_of_points,
 )
 
+pytestmark = pytest.mark.optimised  # the networks look at many windows
+
 
 def encoded(boxes):
     """The palm model's outputs for palms (cell column, row, anchor's number, logit, centre...)."""

@@ -1,7 +1,6 @@
 """One device, several, pmap or jit: the same numbers from the same global batch."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -9,7 +8,8 @@ import pytest
 from dir_jax.models.network import initial_variables
 from dir_jax.training.devices import Parallel
 from dir_jax.training.step import create_train_state, make_loss, make_train_step
-from tests.dir_jax.training_fixtures import random_batch, tiny_model, toy_hands
+from tests.dir_jax.training_fixtures import random_batch, tiny_model
+from tests.hands import toy_hands
 
 BATCH = 8
 
@@ -32,9 +32,9 @@ def one_step(hands, backend, devices):
 
 def _one_step(hands, backend, devices, dtype):
     parallel = Parallel(backend, tuple(jax.devices()[:devices]))
-    model = tiny_model(hands)
+    model = tiny_model(hands, image_stride=2)  # in double precision large images take long
     optimizer = optax.sgd(1.0)
-    variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), initial_variables(model, seed=3))
+    variables = jax.tree.map(lambda x: np.asarray(x, dtype), initial_variables(model, seed=3))
     state = create_train_state(variables, optimizer)
     step = make_train_step(make_loss(model, hands, "released"), optimizer, lambda count: 1.0)
     batch = parallel.shard(random_batch(BATCH, dtype=dtype))

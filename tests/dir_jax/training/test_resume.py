@@ -15,6 +15,8 @@ from dir_jax.training.record import Record
 from dir_jax.weights.checkpoints import CheckpointError, best_step, load_variables
 from input_pipeline.batches import RecordError, TrainBatches
 from input_pipeline.commands import FAILED, status_of
+from tests.damage import flip_bit
+from tests.dir_jax.training_fixtures import QUICK_ENCODER
 from tests.input_pipeline.examples import random_record, write_dataset
 
 STEPS = 6
@@ -27,10 +29,11 @@ def recipe(tmp_path_factory):
     write_dataset(folder, {"train": records[:8], "val": records[8:]})
     config = smoke.get_config()
     config.data.dir = str(folder)
-    config.model.stages = 0
+    config.model.update(stages=0, image_stride=2, encoder=QUICK_ENCODER)
     config.train.update({"steps": STEPS, "batch_size": 2, "checkpoint_every": 2})
     config.validation.every, config.evaluation.batch_size, config.log.every = 2, 8, 1
-    config.parallel.update({"backend": "jit", "compilation_cache": ""})
+    # Other flags would be another compilation: the runs here share theirs.
+    config.parallel.update({"backend": "jit", "compilation_cache": "", "xla_flags": ""})
     return config
 
 
@@ -47,13 +50,6 @@ def lines(path):
 
 def checksums(workdir, step):
     return json.loads((workdir / "checkpoints" / str(step) / "meta/metadata").read_text())["sha256"]
-
-
-def flip_bit(step_folder):
-    path = max((step_folder / "variables").rglob("*"), key=lambda p: p.is_file() * p.stat().st_size)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 @pytest.mark.slow
@@ -76,7 +72,7 @@ def test_killed_damaged_and_resumed_is_the_undisturbed_run_bit_for_bit(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Record, "metrics", kill)
         run.train(recipe, parts)
-    flip_bit(parts / "checkpoints" / "4")
+    flip_bit(parts / "checkpoints" / "4" / "variables")
     first_steps = []
     load = TrainBatches._load
     monkeypatch.setattr(

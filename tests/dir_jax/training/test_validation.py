@@ -9,7 +9,8 @@ from dir_jax.models.types import Stage
 from dir_jax.pictures.drawing import comparison_picture
 from dir_jax.training.validation import label_sheet
 from input_pipeline.batches import TrainBatches
-from tests.dir_jax.training_fixtures import random_batch, toy_hands
+from tests.dir_jax.training_fixtures import random_batch
+from tests.hands import toy_hands
 from tests.input_pipeline.examples import random_record, write_dataset
 
 

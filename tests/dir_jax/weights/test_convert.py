@@ -29,8 +29,9 @@ from dir_jax.weights.conversion import (
     table,
 )
 from dir_jax.weights.torch_files import read_state_dict
-from tests.dir_jax import reference, torch_zip
+from tests.dir_jax import torch_zip
 from tests.golden import pseudo_weights
+from tests.hands import toy_hands
 
 RELEASED = {**TINY, "stages": 2}
 """The released structure, as the PyTorch code has it, and tiny."""
@@ -38,7 +39,7 @@ RELEASED = {**TINY, "stages": 2}
 
 @pytest.fixture(scope="module")
 def model():
-    return dir_jax.create_model(RELEASED, reference.hands())
+    return dir_jax.create_model(RELEASED, toy_hands())
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_every_wrong_variable_is_named(model, variables):
 
 
 def test_other_architectures_are_refused():
-    model = dir_jax.create_model({**RELEASED, "planes": "joint"}, reference.hands())
+    model = dir_jax.create_model({**RELEASED, "planes": "joint"}, toy_hands())
     with pytest.raises(ValueError, match=r"model\.planes is 'joint'; the released PyTorch code"):
         dir_jax.variables_from_torch({}, model)
 
