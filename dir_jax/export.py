@@ -129,7 +129,9 @@ def onnx_program(data: bytes) -> Program:
     """Runs what `export_onnx` wrote, on the CPU."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # else a line for every constant that it has no use for
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     return lambda images: dict(
         zip(OUTPUTS, session.run(list(OUTPUTS), {"images": images}), strict=True)
     )

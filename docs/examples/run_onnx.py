@@ -33,7 +33,9 @@ def main():
     arguments = parser.parse_args()
     photo = ImageOps.exif_transpose(Image.open(arguments.image)).convert("RGB")
     crop = crop_of(photo, [float(value) for value in arguments.box.split(",")])
-    session = onnxruntime.InferenceSession(arguments.model)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # else a line for every constant that it has no use for
+    session = onnxruntime.InferenceSession(arguments.model, options)
     names = [output.name for output in session.get_outputs()]
     result = dict(zip(names, session.run(names, {"images": crop[None]}), strict=True))
     np.savez(arguments.output, **result)
