@@ -36,7 +36,7 @@ FIELDS: dict[str, Field] = {
     "optimizer.weight_decay": Field(0.01, "times the learning rate, of every parameter", high=1000),
     "optimizer.encoder_factor": Field(
         1.0,
-        "times the learning rate: the encoder that came with weights learns by so much less",
+        "times the learning rate, of an encoder that came with weights; 0: it stays as it is",
         high=1000,
     ),
     "optimizer.b1": Field(0.9, "decay of the gradients' mean", high=_BEST),

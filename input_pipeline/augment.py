@@ -24,7 +24,7 @@ import statistics
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline.crop import CROP_SIZE, MARGIN
+from input_pipeline.crop import CROP_SIZE, JPEG_QUALITIES, MARGIN, PATCH
 
 CENTRE = CROP_SIZE / 2
 MIRROR = CROP_SIZE - 1
@@ -249,11 +249,6 @@ def recolour(image, gain, brightness, deviation, seed) -> tf.Tensor:
     )
     random_bytes = tf.reshape(tf.bitcast(words, tf.uint8), image.shape)
     return _recolour(image, gain, brightness, deviation, random_bytes)
-
-
-PATCH = (0.03, 0.25)
-"""Smallest and largest half side of an occluding patch, as parts of the crop's side."""
-JPEG_QUALITIES = (20, 90)
 
 
 def _units(count: int, seed, number: int) -> tf.Tensor:

@@ -34,7 +34,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
-from scipy.spatial.transform import Rotation
 
 from input_pipeline import augment as augmentation
 from input_pipeline import dataset
@@ -44,12 +43,10 @@ from input_pipeline.crop import STORED_SIZE
 from input_pipeline.workers import in_order
 
 _LOG = logging.getLogger(__name__)
-_NAMES = ("camera", "global_orient", "hand_pose", "betas", "transl", "hand_valid")
-_NAMES += ("joints_xyz", "joint_valid")
 _TYPES = {np.float32: tf.float32, np.bool_: tf.int64}
 _SPEC = {"image": tf.io.FixedLenFeature((), tf.string)} | {
     name: tf.io.FixedLenFeature(dataset.FIELDS[name].shape, _TYPES[dataset.FIELDS[name].dtype])
-    for name in _NAMES
+    for name in dataset.LABELS
 }
 _AHEAD = 3
 
@@ -311,10 +308,11 @@ def _joiner(batch_size: int, augment: AugmentConfig | None) -> Callable[..., Bat
             *(tf.constant(value, tf.int64) for value in (indices, epochs, seed)),
         )
         batch = {name: value.numpy() for name, value in found.items()}
-        rotations = Rotation.from_rotvec(batch["global_orient"].reshape(-1, 3)).as_matrix()
-        batch["global_orient"] = rotations.reshape(batch_size, 2, 3, 3).astype(np.float32)
-        batch["hand_pose"] = batch["hand_pose"].reshape(batch_size, 2, 15, 3)
-        return {**batch, "index": indices, "mask": np.ones(batch_size, np.float32)}
+        return {
+            **dataset.as_batch(batch),
+            "index": indices,
+            "mask": np.ones(batch_size, np.float32),
+        }
 
     return call
 

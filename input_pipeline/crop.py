@@ -22,6 +22,11 @@ MARGIN = (STORED_SIZE - CROP_SIZE) // 2
 # The hands fill this share of the crop's side.
 HAND_SHARE = 0.8
 
+# Of augmentation, `augment` and whatever else changes crops: smallest and largest half side of an
+# occluding patch, as parts of the crop's side, and of the qualities of a second compression.
+PATCH = (0.03, 0.25)
+JPEG_QUALITIES = (20, 90)
+
 
 def square_around(points_px: np.ndarray, share: float = HAND_SHARE) -> np.ndarray:
     """Square of the photo that holds the points with room around them.

@@ -25,6 +25,7 @@ from typing import Annotated, get_type_hints
 
 import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from input_pipeline.crop import CROP_SIZE, STORED_SIZE
 from input_pipeline.files import whole_file
@@ -83,6 +84,27 @@ FIELDS: dict[str, Field] = {
     for name, hint in get_type_hints(Record, include_extras=True).items()
     if name != "image"
 }
+
+LABELS = ("camera", "global_orient", "hand_pose", "betas", "transl", "hand_valid")
+LABELS += ("joints_xyz", "joint_valid")
+"""What a batch holds of a record besides the image (see `batches`)."""
+
+
+def as_batch(labels: dict[str, Array]) -> dict[str, Array]:
+    """Labels as batches have them.
+
+    Args:
+      labels: of B records, (B, ...) by name, as stored.
+
+    Returns:
+      The same, global_orient as matrices (B, 2, 3, 3) and hand_pose (B, 2, 15, 3).
+    """
+    count = len(labels["global_orient"])
+    rotations = Rotation.from_rotvec(labels["global_orient"].reshape(-1, 3)).as_matrix()
+    return labels | {
+        "global_orient": rotations.reshape(count, 2, 3, 3).astype(F32),
+        "hand_pose": labels["hand_pose"].reshape(count, 2, 15, 3),
+    }
 
 
 def encode_jpeg(image_rgb: np.ndarray) -> bytes:

@@ -24,13 +24,36 @@ import tempfile
 import time
 from typing import Any
 
+import cv2
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from configs import open_hands as recipe
+from dir_jax.evaluation.runner import Evaluation, validation_figures
+from dir_jax.models.network import create_model, initial_variables
+from dir_jax.training.step import adamw, create_train_state, make_loss, make_train_step
+from dir_jax.weights import fill
+from dir_jax.weights.loading import load_weights, save_weights
 from input_pipeline.commands import command
-from input_pipeline.crop import CROP_SIZE, MARGIN, STORED_SIZE, crop_image
+from input_pipeline.crop import (
+    CROP_SIZE,
+    JPEG_QUALITIES,
+    MARGIN,
+    PATCH,
+    STORED_SIZE,
+    crop_image,
+)
+from input_pipeline.dataset import FIELDS, LABELS, as_batch
 from input_pipeline.files import whole_file
+from input_pipeline.image_files import read_photo
+from input_pipeline.shards import plan_records
+from input_pipeline.sources import open_split
+from input_pipeline.synthesize import synthesize
+from input_pipeline.synthetic.studio import VARIETIES
 from input_pipeline.workers import ahead, in_order, pool
+from mano_jax import open_hands
 
 PHOTOGRAPHS = 240
 """In one file of the folder, all of one seed."""
@@ -40,21 +63,12 @@ READERS = 8
 """Threads that read files."""
 VALIDATION_FILES = 5
 VALIDATION_PHOTOGRAPHS = 60
-LABELS = ("camera", "global_orient", "hand_pose", "betas", "transl", "hand_valid")
-ANNOTATED = ("joints_xyz", "joint_valid")
 
 # --- Drawing ------------------------------------------------------------------------------------
 
 
 def draw(folder: pathlib.Path, split: str, seed: int, count: int, until: float) -> None:
     """Leaves photographs of one seed, their windows and labels, as one file of the folder."""
-    from input_pipeline.image_files import read_photo
-    from input_pipeline.shards import plan_records
-    from input_pipeline.sources import open_split
-    from input_pipeline.synthesize import synthesize
-    from input_pipeline.synthetic.studio import VARIETIES
-    from mano_jax import open_hands
-
     path = folder / f"{split}_{seed:06d}.npz"
     if path.exists() or time.time() > until:
         return
@@ -72,8 +86,8 @@ def draw(folder: pathlib.Path, split: str, seed: int, count: int, until: float) 
             for record in records
         ]
     arrays = {
-        name: np.stack([getattr(record, name) for record in records])
-        for name in (*LABELS, *ANNOTATED)
+        name: np.array([getattr(record, name) for record in records], FIELDS[name].dtype)
+        for name in LABELS
     }
     with whole_file(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, image=np.stack(windows), **arrays)
@@ -81,16 +95,13 @@ def draw(folder: pathlib.Path, split: str, seed: int, count: int, until: float) 
 
 def _one_core() -> None:
     """A drawing process's share of the machine."""
-    import cv2
-    import jax
-
     cv2.setNumThreads(1)
-    jax.config.update("jax_platforms", "cpu")
     os.nice(10)
 
 
 def draw_all(options: argparse.Namespace) -> None:
     """Draws until the time is over; the files for validation come first."""
+    # Read by the drawing processes when they start.
     for library in ("OPENBLAS", "OMP", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
@@ -113,31 +124,19 @@ def draw_all(options: argparse.Namespace) -> None:
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """A file's photographs as `input_pipeline.batches` names and shapes them."""
-    import jax
-
-    from mano_jax import matrix_from_axis_angle
-
     with np.load(path) as file:
-        arrays = dict(file)
-    count = len(arrays["image"])
-    cpu = jax.local_devices(backend="cpu")[0]
-    with jax.default_device(cpu):
-        arrays["global_orient"] = np.asarray(matrix_from_axis_angle(arrays["global_orient"]))
-    arrays["hand_pose"] = arrays["hand_pose"].reshape(count, 2, 15, 3)
-    floats = {name: a.astype(np.float32) for name, a in arrays.items() if a.dtype.kind == "f"}
-    return arrays | floats
+        return as_batch(dict(file))
 
 
 # --- Crops, changed on the device ---------------------------------------------------------------
 
 
 def _uniform(key, *shape):
-    import jax
-
     return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
 
 BLUR_SAMPLES = 5
+"""Places along a blur's path whose mean a pixel is."""
 
 
 def changed_crop(window, camera, key, ranges):
@@ -152,9 +151,6 @@ def changed_crop(window, camera, key, ranges):
     Returns:
       image (256, 256, 3) uint8, motion (3, 3), camera (3, 3), flip.
     """
-    import jax
-    import jax.numpy as jnp
-
     keys = jax.random.split(key, 8)
     turn, scale, *shift = _uniform(keys[0], 4)
     chance = jax.random.uniform(keys[1], (4,))
@@ -220,12 +216,9 @@ def changed_crop(window, camera, key, ranges):
 
 def _occluded(image, wanted, key):
     """The picture with a rectangle or an ellipse of one colour, as `augment.occlude` has it."""
-    import jax
-    import jax.numpy as jnp
-
     unit = jax.random.uniform(key, (8,))
     grid = (jnp.arange(CROP_SIZE) + 0.5) / CROP_SIZE
-    half = 0.03 + unit[:2] * 0.22
+    half = PATCH[0] + unit[:2] * (PATCH[1] - PATCH[0])
     x, y = jnp.abs(grid - unit[2])[None] / half[0], jnp.abs(grid - unit[3])[:, None] / half[1]
     inside = jnp.where(unit[4] < 0.5, jnp.maximum(x, y), jnp.hypot(x, y)) < 1
     return jnp.where((inside & wanted)[..., None], 255 * unit[5:8], image)
@@ -243,12 +236,11 @@ TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187
 
 def _compressed(image, wanted, quality):
     """What a JPEG file keeps of (256, 256, 3) grey levels; `quality` in 0..1."""
-    import jax.numpy as jnp
-
     place = np.arange(8)
     cosines = np.cos((2 * place[None] + 1) * place[:, None] * np.pi / 16) / 2
     cosines[0] /= math.sqrt(2)
-    quality = 20 + 70 * quality
+    lowest, highest = JPEG_QUALITIES
+    quality = lowest + (highest - lowest) * quality
     factor = jnp.where(quality < 50, 50 / quality, 2 - quality / 50)
     table = jnp.maximum(jnp.round(LUMINANCE * factor), 1)
     blocks = (image @ TO_YCC.T.astype(np.float32)).reshape(32, 8, 32, 8, 3)
@@ -261,14 +253,12 @@ def _compressed(image, wanted, quality):
 
 def batch_of(photographs, key, count, size: int, ranges):
     """A batch of changed crops of the first `count` photographs, drawn with repetition."""
-    import jax
-
     chosen, *keys = jax.random.split(key, size + 1)
     index = jax.random.randint(chosen, (size,), 0, count)
     batch = {name: values[index] for name, values in photographs.items()}
     change = jax.vmap(functools.partial(changed_crop, ranges=ranges))
     with jax.default_matmul_precision("highest"):  # TF32 would move points by a pixel
-        shown = change(batch["image"], batch["camera"], jax.numpy.stack(keys))
+        shown = change(batch["image"], batch["camera"], jnp.stack(keys))
     return batch | dict(zip(("image", "motion", "camera", "flip"), shown, strict=True))
 
 
@@ -291,40 +281,32 @@ class Photographs:
 
     def update(self) -> None:
         """Takes in what has been drawn meanwhile."""
-        import jax.numpy as jnp
-
         new = sorted(set(self._folder.glob("train_*.npz")) - self._seen)
         for path, found in zip(new, in_order(read, new, READERS), strict=True):
             self._seen.add(path)
             count = len(found["image"])
             if self.count + count > self._capacity:
                 return
-            for name, values in found.items():
-                if name not in self.arrays:
-                    shape = (self._capacity, *values.shape[1:])
-                    self.arrays[name] = jnp.zeros(shape, values.dtype)
-            start = self.count
-            self.arrays = _put()(self.arrays, found, start)
+            if not self.arrays:
+                self.arrays = {
+                    name: jnp.zeros((self._capacity, *values.shape[1:]), values.dtype)
+                    for name, values in found.items()
+                }
+            self.arrays = _put(self.arrays, found, self.count)
             self.count += count
 
 
-@functools.cache
-def _put():
-    import jax
-
-    def put(arrays, values, start):
-        return {
-            name: jax.lax.dynamic_update_slice_in_dim(array, values[name], start, 0)
-            for name, array in arrays.items()
-        }
-
-    return jax.jit(put, donate_argnums=0)
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(arrays, values, start):
+    """The arrays with values from a place on."""
+    return {
+        name: jax.lax.dynamic_update_slice_in_dim(array, values[name], start, 0)
+        for name, array in arrays.items()
+    }
 
 
 def validate(model, variables, folder: pathlib.Path) -> dict[str, float]:
     """Figures of the photographs kept for validation."""
-    from dir_jax.evaluation.runner import Evaluation, validation_figures
-
     evaluation = Evaluation(model, variables, model.hands, volumes=False)
     for path in sorted(folder.glob(f"{VALIDATION}_*.npz"))[:VALIDATION_FILES]:
         found = read(path)
@@ -343,18 +325,8 @@ def training(options: argparse.Namespace, config):
 
     Returns:
       model; (state, average of its variables); `run(carry, photographs, count, key, rate)` ->
-      (carry, mean loss, updates left out).
+      (carry, mean loss).
     """
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from dir_jax.models.network import create_model, initial_variables
-    from dir_jax.training.step import adamw, create_train_state, make_loss, make_train_step
-    from dir_jax.weights import fill
-    from dir_jax.weights.loading import load_weights
-    from mano_jax import open_hands
-
     model = create_model(config.model.to_dict(), open_hands())
     variables = initial_variables(model, config.seed)
     if options.initial:
@@ -394,10 +366,6 @@ def training(options: argparse.Namespace, config):
 
 def train(options: argparse.Namespace) -> None:
     """Trains until the time is over; the averaged weights are written again and again."""
-    import jax
-
-    from dir_jax.weights.loading import save_weights
-
     begin = time.time()
     config = recipe.get_config()
     config.model.precision = options.precision
