@@ -8,6 +8,7 @@ in what weights make comparable with them.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -52,7 +53,7 @@ more closely (0.2 instead of 0.7 mm) and noisy ones to implausible shapes.
 _OUTLIER_MM = 20.0
 """Distance beyond which a joint's pull no longer grows (Huber)."""
 
-_ITERATIONS = 30
+_ITERATIONS = 31
 
 
 class Fit(NamedTuple):
@@ -93,41 +94,51 @@ def _damped_step(jacobian: jax.Array, residual: jax.Array, damping: jax.Array) -
     return -scale * jax.scipy.linalg.cho_solve(factor, matmul(jacobian.T, residual))
 
 
-def _improved(hand, arrays, xyz, weight, start) -> jax.Array:
+class _Point(NamedTuple):
+    """Where the search stands: parameters, and what was found there."""
+
+    parameters: jax.Array
+    cost: jax.Array
+    residual: jax.Array
+    jacobian: jax.Array
+    joints: jax.Array
+
+
+def _improved(hand, arrays, xyz, weight, start) -> _Point:
     """Levenberg-Marquardt; outliers weigh so that the squares descend like the cost."""
     components = jnp.asarray(hand.hands_components, start.dtype)
 
-    def residuals(parameters):
-        away = 1000 * (_joints(hand, arrays, parameters) - xyz) * weight[:, None]
+    def residual(parameters):
+        joints = _joints(hand, arrays, parameters)
+        away = 1000 * (joints - xyz) * weight[:, None]
         deviation = matmul(parameters[_PARTS[1] : _PARTS[2]], components)
-        return away, jnp.concatenate([_POSE_MM * deviation, _BETAS_MM * parameters[_PARTS[2] :]])
+        pulls = jnp.concatenate([_POSE_MM * deviation, _BETAS_MM * parameters[_PARTS[2] :]])
+        # The cost: squares, and Huber's function for joints.
+        squared, limit = jnp.sum(away**2, axis=-1, keepdims=True), _OUTLIER_MM
+        length = jnp.sqrt(jnp.maximum(squared, limit**2))
+        far = 2 * limit * length - limit**2
+        cost = jnp.sum(jnp.where(squared > limit**2, far, squared)) + jnp.sum(pulls**2)
+        scale = jax.lax.stop_gradient(jnp.sqrt(limit / length))
+        vector = jnp.concatenate([(away * scale).ravel(), pulls])
+        return vector, (cost, vector, joints)
 
-    def cost_of(parameters):
-        """The sum that is minimised: squares, and Huber's function for joints."""
-        away, pulls = residuals(parameters)
-        squared, limit = jnp.sum(away**2, axis=-1), _OUTLIER_MM
-        far = 2 * limit * jnp.sqrt(jnp.maximum(squared, limit**2)) - limit**2
-        return jnp.sum(jnp.where(squared > limit**2, far, squared)) + jnp.sum(pulls**2)
+    def look(parameters):
+        jacobian, (cost, vector, joints) = jax.jacfwd(residual, has_aux=True)(parameters)
+        return _Point(parameters, cost, vector, jacobian, joints)
 
     def iterate(carry, _):
-        parameters, cost, damping = carry
-        length = jnp.linalg.norm(residuals(parameters)[0], axis=-1, keepdims=True)
-        scale = jnp.sqrt(_OUTLIER_MM / jnp.maximum(length, _OUTLIER_MM))
-
-        def weighted(parameters):
-            away, pulls = residuals(parameters)
-            vector = jnp.concatenate([(away * scale).ravel(), pulls])
-            return vector, vector
-
-        jacobian, vector = jax.jacfwd(weighted, has_aux=True)(parameters)
-        candidate = parameters + _damped_step(jacobian, vector, damping)
-        new_cost = cost_of(candidate)
-        better = new_cost < cost  # False for NaN too
+        best, candidate, damping = carry
+        found = look(candidate)
+        better = found.cost < best.cost  # False for NaN too
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, best)
         damping = jnp.clip(jnp.where(better, damping * 0.2, damping * 8), 1e-6, 1e6)
-        parameters = jnp.where(better, candidate, parameters)
-        return (parameters, jnp.where(better, new_cost, cost), damping), None
+        step = _damped_step(best.jacobian, best.residual, damping)
+        return (best, best.parameters + step, damping), None
 
-    carry = (start, cost_of(start), jnp.asarray(1e-2, start.dtype))
+    # The start is the first candidate, and better than nothing.
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(look, start))
+    nothing = nothing._replace(parameters=start, cost=jnp.asarray(jnp.inf, start.dtype))
+    carry = (nothing, start, jnp.asarray(5e-2, start.dtype))
     return jax.lax.scan(iterate, carry, length=_ITERATIONS)[0][0]
 
 
@@ -135,8 +146,8 @@ def _improved(hand, arrays, xyz, weight, start) -> jax.Array:
 def _fit_batch(hand, arrays, xyz, weight, start) -> Fit:
     def fit_one(xyz, weight, start):
         found = _improved(hand, arrays, xyz, weight, start)
-        turn, transl, coefficients, betas = jnp.split(found, _PARTS[:-1])
-        joints, valid = _joints(hand, arrays, found), weight > 0
+        turn, transl, coefficients, betas = jnp.split(found.parameters, _PARTS[:-1])
+        joints, valid = found.joints, weight > 0
         apart = jnp.where(valid, jnp.linalg.norm(joints - xyz, axis=-1), 0)
         error_mm = 1000 * jnp.sum(apart) / jnp.sum(valid)
         pose = pca_to_axis_angle(hand, coefficients)
@@ -145,24 +156,24 @@ def _fit_batch(hand, arrays, xyz, weight, start) -> Fit:
     return jax.vmap(fit_one)(xyz, weight, start)
 
 
-def _aligned(mean: np.ndarray, xyz: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def _aligned(rest: np.ndarray, xyz: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Parameters (B, 61) of the mean hand after the motion that fits its palm best (Kabsch 1976).
 
     Args:
-      mean: (21, 3) joints of the mean hand, metres.
+      rest: (21, 3) joints of the hand at rest, metres; the palm's are those of the mean hand too.
       xyz: (B, 21, 3) wanted.
       valid: (B, 21) 1 where they count, else 0.
     """
     weight = valid * _PALM
     weight = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-6)
-    centre, wanted = weight @ mean, np.einsum("bj,bjc->bc", weight, xyz)
-    moment = ((mean - centre[:, None]) * weight[..., None]).swapaxes(1, 2) @ (xyz - wanted[:, None])
+    centre, wanted = weight @ rest, np.einsum("bj,bjc->bc", weight, xyz)
+    moment = ((rest - centre[:, None]) * weight[..., None]).swapaxes(1, 2) @ (xyz - wanted[:, None])
     u, _, vt = np.linalg.svd(moment)
     proper = np.ones((len(xyz), 3))
     proper[:, 2] = np.linalg.det(u @ vt)
     rotation = (vt.swapaxes(1, 2) * proper[:, None]) @ u.swapaxes(1, 2)
     # The root turns about the wrist's rest position.
-    shift = wanted - np.einsum("bij,bj->bi", rotation, centre - mean[0]) - mean[0]
+    shift = wanted - np.einsum("bij,bj->bi", rotation, centre - rest[0]) - rest[0]
     parameters = np.zeros((len(xyz), _PARTS[-1]))
     parameters[:, :6] = np.concatenate([Rotation.from_matrix(rotation).as_rotvec(), shift], axis=1)
     return parameters
@@ -223,9 +234,12 @@ def fit(
     if not count:
         xyz, valid = np.zeros((1, 21, 3)), np.zeros((1, 21))
     rows = np.arange(-(-max(count, 1) // chunk) * chunk).clip(max=max(count - 1, 0))
-    mean = np.asarray(jax.jit(_joints)(hand, arrays, jnp.zeros(_PARTS[-1], dtype)))
+    rest = np.concatenate([arrays.joint_template, arrays.template.T])
+    rest = rest[np.array(constants.JOINT_ORDER)]
+    # Only numbers go into the program: one serves both sides.
+    hand = dataclasses.replace(hand, side="either")
     xyz, valid = xyz.reshape(-1, 21, 3)[rows], valid.reshape(-1, 21)[rows]
-    inputs = [value.astype(dtype) for value in (xyz, valid, _aligned(mean, xyz, valid))]
+    inputs = [value.astype(dtype) for value in (xyz, valid, _aligned(rest, xyz, valid))]
     parts = [
         jax.tree.map(np.asarray, _fit_batch(hand, arrays, *(v[i : i + chunk] for v in inputs)))
         for i in range(0, len(rows), chunk)

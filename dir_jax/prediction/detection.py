@@ -23,6 +23,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import cv2
@@ -30,6 +31,7 @@ import jax
 import numpy as np
 
 from dir_jax.models import mediapipe
+from dir_jax.prediction.ahead import ahead
 from dir_jax.prediction.photos import Box, box_around
 
 PALM_SIDE, LANDMARK_SIDE = 192, 224
@@ -152,15 +154,26 @@ def merge(palms: Palms) -> Palms:
 
 
 @functools.cache
-def _palm_network() -> Callable:
-    weights = mediapipe.load(mediapipe.PALM_FILE)
-    return jax.jit(lambda image: mediapipe.palms(weights, image[None]))
+def _network(function: Callable, file: str, side: int) -> Future[Callable]:
+    """A network for one picture (side, side, 3) in 0..1, its outputs with a batch axis of 1."""
+
+    def compiled() -> Callable:
+        weights = jax.device_put(mediapipe.load(file))
+        image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+        program = jax.jit(function).lower(weights, image).compile()
+        return lambda image: program(weights, image[None])
+
+    return ahead(compiled)
+
+
+def _palm_network() -> Future[Callable]:
+    return _network(mediapipe.palms, mediapipe.PALM_FILE, PALM_SIDE)
 
 
 def find_palms(image: np.ndarray, least: float = PALM_SCORE) -> Palms:
     """Palms in (h, w, 3) uint8 RGB, pixels of the picture, of at least this score."""
     canvas, scale, shift = letterbox(image)
-    boxes, logits = (np.asarray(part[0]) for part in _palm_network()(canvas))
+    boxes, logits = (np.asarray(part[0]) for part in _palm_network().result()(canvas))
     palms = merge(decode(boxes, logits, least))
     # From edges to whole numbers at pixel centres.
     centre = (palms.centre - shift) / scale - 0.5
@@ -240,10 +253,8 @@ class Landmarks(NamedTuple):
     pixels_per_metre: float
 
 
-@functools.cache
-def _landmark_network() -> Callable:
-    weights = mediapipe.load(mediapipe.LANDMARK_FILE)
-    return jax.jit(lambda image: mediapipe.landmarks(weights, image[None]))
+def _landmark_network() -> Future[Callable]:
+    return _network(mediapipe.landmarks, mediapipe.LANDMARK_FILE, LANDMARK_SIDE)
 
 
 def find_landmarks(image: np.ndarray, region: Region) -> Landmarks:
@@ -254,7 +265,7 @@ def find_landmarks(image: np.ndarray, region: Region) -> Landmarks:
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (LANDMARK_SIDE, LANDMARK_SIDE)
     patch = cv2.warpAffine(image, centres, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
-    seen = _landmark_network()(patch / np.float32(255))
+    seen = _landmark_network().result()(patch / np.float32(255))
     points = np.asarray(seen.points[0, :, :2], np.float64) @ matrix[:, :2].T + matrix[:, 2]
     # Its metres have an x and y of their own, not quite the points'; the hand's size is shared.
     turn = matrix[:, :2] / np.sqrt(np.linalg.det(matrix[:, :2]))
@@ -343,6 +354,10 @@ class HandDetector:
     def __init__(self, palms: Callable = find_palms, landmarks: Callable = find_landmarks):
         self._palms = palms
         self._landmarks = landmarks
+        if palms is find_palms:
+            _palm_network()
+        if landmarks is find_landmarks:
+            _landmark_network()
 
     def sighting(self, image: np.ndarray, points: np.ndarray) -> SeenHand:
         """What it sees where a hand's points (21, 2) are said to be; `presence` says how surely."""

@@ -33,6 +33,7 @@ from mano_jax.constants import SIDES
 if TYPE_CHECKING:
     from dir_jax.prediction.detection import HandDetector, SeenHand
     from dir_jax.prediction.predictor import Result
+    from dir_jax.weights.loading import Loaded
 
 SURE = 0.9
 """Presence from which a hand's landmarks are believed."""
@@ -83,6 +84,14 @@ def on_landmarks(result: Result, detector: HandDetector) -> Result:
     return dataclasses.replace(
         result, stages=stages, presence=presence, present=present, fitted=fitted
     )
+
+
+def compile_for(loaded: Loaded) -> None:
+    """Compiles what `on_landmarks` needs for a model, by using it once on the mean hand."""
+    config = loaded.model.config
+    params, offset = np.zeros((1, 2, 64), np.float32), np.zeros((1, 3), np.float32)
+    stage = posed(loaded.hands, config, params, offset)
+    mano_jax.fit(loaded.hands.left, stage.joints_xyz[0, 0], tips=config.tips)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
@@ -21,8 +21,9 @@ from dir_jax.models.types import (
     offset_metres,
     one_space,
 )
+from dir_jax.prediction.ahead import ahead
 from dir_jax.prediction.detection import HandDetector
-from dir_jax.prediction.landmarks import on_landmarks
+from dir_jax.prediction.landmarks import compile_for, on_landmarks
 from dir_jax.prediction.photos import Box, Photo, PhotoError, photo_from_image
 from dir_jax.prediction.presence import PRESENT, UNSURE, seen, with_detector
 from dir_jax.weights.loading import DEFAULT, Loaded
@@ -187,7 +188,8 @@ class Predictor:
       batch_size: photos at a time; fewer are padded.
       landmarks: whether hands are moved onto the landmarks that are seen of them; None: where the
         weights are the shipped ones.
-      clock: is told the seconds of "compiling" (or of loading JAX's cached program) and "network".
+      clock: is told the seconds of "compiling" (of waiting for what threads compile, or load from
+        JAX's cache), "network" and "landmarks".
     """
 
     def __init__(
@@ -203,12 +205,12 @@ class Predictor:
         self._detector = HandDetector() if landmarks else None
         self._clock = clock or Clock()
         self._variables = jax.device_put(loaded.variables)
+        self._program = ahead(self._compiled)
+        self._landmarks_program = ahead(compile_for, loaded) if landmarks else None
 
-    @functools.cached_property
-    def _program(self):
+    def _compiled(self) -> Callable:
         images = jax.ShapeDtypeStruct((self.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-        with self._clock("compiling"):
-            return _answer.lower(self.loaded.model, self._variables, images).compile()
+        return _answer.lower(self.loaded.model, self._variables, images).compile()
 
     def photos(self, photos: Iterable[Photo]) -> Iterator[Result]:
         """Results in order; holds one batch of photos at a time."""
@@ -216,7 +218,8 @@ class Predictor:
             crops = np.zeros((self.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
             for place, photo in enumerate(batch):
                 crops[place] = photo.crop()
-            program = self._program
+            with self._clock("compiling"):
+                program = self._program.result()
             with self._clock("network"):
                 stages, presence = program(self._variables, crops)
                 stages = jax.tree.map(lambda *values: np.stack(values, axis=1), *stages)
@@ -227,7 +230,9 @@ class Predictor:
                 # In a photo there is a hand: someone drew the box, or a detector did.
                 present = sure >= min(PRESENT, sure.max())
                 result = Result(photo, answer, self.loaded, sure, present)
-                if self._detector is not None:
+                if self._landmarks_program is not None:
+                    with self._clock("compiling"):
+                        self._landmarks_program.result()
                     with self._clock("landmarks"):
                         result = on_landmarks(result, self._detector)
                 yield result

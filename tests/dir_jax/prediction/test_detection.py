@@ -1,3 +1,5 @@
+from concurrent.futures import Future
+
 import cv2
 import numpy as np
 import pytest
@@ -15,6 +17,13 @@ from dir_jax.prediction.detection import (
 )
 
 pytestmark = pytest.mark.optimised  # the networks look at many windows
+
+
+def made(network):
+    """As the module's own functions: a network that has been compiled."""
+    future = Future()
+    future.set_result(network)
+    return lambda: future
 
 
 def encoded(boxes):
@@ -75,7 +84,7 @@ def test_palms_return_to_the_pixels_of_the_photo(height, width, monkeypatch):
     rows, columns = np.nonzero(canvas[..., 0] > 0.5)
     edges = np.array([[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]])
     raw, logits = encoded([(700, 3.0, edges.mean(0), edges[1] - edges[0])])
-    monkeypatch.setattr(detection, "_palm_network", lambda: lambda image: (raw[None], logits[None]))
+    monkeypatch.setattr(detection, "_palm_network", made(lambda image: (raw[None], logits[None])))
     found = detection.find_palms(image, 0.5)
     np.testing.assert_allclose(found.centre[0], (low + high) / 2, atol=0.8 / scale)
     np.testing.assert_allclose(found.size[0], high - low + 1, atol=1.2 / scale)
@@ -125,7 +134,7 @@ def test_a_region_is_cut_out_upright_and_its_points_return(angle, monkeypatch):
         seen.append(patch)
         return mediapipe.LandmarkOutput(points, np.float32([0.9]), np.float32([0.2]), points)
 
-    monkeypatch.setattr(detection, "_landmark_network", lambda: network)
+    monkeypatch.setattr(detection, "_landmark_network", made(network))
     marks = detection.find_landmarks(image, region)
     assert marks.presence == pytest.approx(0.9) and marks.right == pytest.approx(0.2)
     np.testing.assert_allclose(marks.points[0], region.matrix()[:, 2])  # the patch's corner
