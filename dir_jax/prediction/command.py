@@ -139,7 +139,7 @@ class Run:
 
     def photos(self, predictor: Predictor, sources: Sequence[Source]) -> None:
         """Reads, reconstructs and writes photos, a batch at a time."""
-        for batch in batched(self._open(sources), predictor.batch_size):
+        for batch in batched(self._open(predictor, sources), predictor.batch_size):
             results = predictor.photos(photo for _, _, photo in batch)
             for (source, number, photo), result in zip(batch, results, strict=True):
                 with self.item():
@@ -155,13 +155,16 @@ class Run:
                     for warning in result.warnings:
                         print(f"warning: {source.path}: {warning}")
 
-    def _open(self, sources: Sequence[Source]) -> Iterator[tuple[Source, int, Photo]]:
+    def _open(
+        self, predictor: Predictor, sources: Sequence[Source]
+    ) -> Iterator[tuple[Source, int, Photo]]:
         """Every pair of hands in every photo, numbered from 1."""
         for source in sources:
             photos = []
             with self.item():
                 with self.clock("reading"):
                     image = read_image(source.path)
+                predictor.prepare()
                 with self.clock("finding hands"):
                     photos = self.finder(source, image)
             yield from ((source, number, photo) for number, photo in enumerate(photos, 1))

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 
 import jax
 import numpy as np
@@ -205,12 +206,22 @@ class Predictor:
         self._detector = HandDetector() if landmarks else None
         self._clock = clock or Clock()
         self._variables = jax.device_put(loaded.variables)
-        self._program = ahead(self._compiled)
-        self._landmarks_program = ahead(compile_for, loaded) if landmarks else None
 
-    def _compiled(self) -> Callable:
+    @functools.cached_property
+    def _program(self) -> Future[Callable]:
         images = jax.ShapeDtypeStruct((self.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-        return _answer.lower(self.loaded.model, self._variables, images).compile()
+        lower = functools.partial(_answer.lower, self.loaded.model, self._variables, images)
+        return ahead(lambda: lower().compile())
+
+    @functools.cached_property
+    def _landmarks_ready(self) -> Future[None]:
+        return ahead(compile_for, self.loaded)
+
+    def prepare(self) -> None:
+        """Begins to compile, in threads, what `photos` will wait for."""
+        _ = self._program
+        if self._detector is not None:
+            _ = self._landmarks_ready
 
     def photos(self, photos: Iterable[Photo]) -> Iterator[Result]:
         """Results in order; holds one batch of photos at a time."""
@@ -230,9 +241,9 @@ class Predictor:
                 # In a photo there is a hand: someone drew the box, or a detector did.
                 present = sure >= min(PRESENT, sure.max())
                 result = Result(photo, answer, self.loaded, sure, present)
-                if self._landmarks_program is not None:
+                if self._detector is not None:
                     with self._clock("compiling"):
-                        self._landmarks_program.result()
+                        self._landmarks_ready.result()
                     with self._clock("landmarks"):
                         result = on_landmarks(result, self._detector)
                 yield result
