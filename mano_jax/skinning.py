@@ -26,9 +26,6 @@ Tips = str | np.ndarray | jax.Array | tuple[int, ...]
 ROTATIONS = {"exact": matrix_from_axis_angle, "manopth": matrix_from_axis_angle_manopth}
 """Forms of the finger joints' rotations that `pose_hand` can use."""
 
-_FINGER_BASES = np.array([1, 4, 7, 10, 13])
-"""First joints of the five fingers; the next two of each follow directly."""
-
 _CPU_CHUNK = 128
 """Hands a CPU skins at once: what they need in between stays in its cache. A GPU takes all."""
 
@@ -108,22 +105,23 @@ def rest_positions(arrays: BlendArrays, betas: jax.Array) -> jax.Array:
 
 def _kinematics(rotations: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
     """World rotations (B, 16, 3, 3) and positions (B, 16, 3) along the tree, fingers together."""
-    root = rotations[:, :1]
-    world_rotations, world_positions = [root], [rest[:, :1]]
-    parent_rotation, parent_position, parent_rest = root, rest[:, :1], rest[:, :1]
-    for level in range(3):
-        joints = _FINGER_BASES + level
-        rest_here = rest[:, joints]
+    batch, fingers, levels = rotations.shape[0], 5, 3
+    wrist_rotation, wrist_position = rotations[:, :1], rest[:, :1]
+    parent_rotation, parent_position, parent_rest = wrist_rotation, wrist_position, wrist_position
+    rotations = rotations[:, 1:].reshape(batch, fingers, levels, 3, 3)
+    rest = rest[:, 1:].reshape(batch, fingers, levels, 3)
+    world_rotations, world_positions = [], []
+    for level in range(levels):
+        rest_here = rest[:, :, level]
         bone = (rest_here - parent_rest)[..., None]
         parent_position = parent_position + matmul(parent_rotation, bone)[..., 0]
-        parent_rotation = matmul(parent_rotation, rotations[:, joints])
+        parent_rotation = matmul(parent_rotation, rotations[:, :, level])
         parent_rest = rest_here
         world_rotations.append(parent_rotation)
         world_positions.append(parent_position)
-    # Levels come as wrist, five bases, five middles, five ends: back to MANO's order.
-    order = np.array([0, *(1 + finger + 5 * level for finger in range(5) for level in range(3))])
-    rotations = jnp.concatenate(world_rotations, axis=1)[:, order]
-    return rotations, jnp.concatenate(world_positions, axis=1)[:, order]
+    turned = jnp.stack(world_rotations, axis=2).reshape(batch, fingers * levels, 3, 3)
+    moved = jnp.stack(world_positions, axis=2).reshape(batch, fingers * levels, 3)
+    return jnp.concatenate([wrist_rotation, turned], 1), jnp.concatenate([wrist_position, moved], 1)
 
 
 def skin(

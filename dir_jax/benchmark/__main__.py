@@ -43,7 +43,9 @@ from input_pipeline.commands import command
 from input_pipeline.files import write_json
 from mano_jax import load_hands
 
-HAND_BATCHES = [1, 64, 1024]
+BATCHES, HAND_BATCHES = [8], [1, 64, 1024, 16_384]
+FEW_HANDS = 1024
+"""Up to here one call is so short that three times as many rounds are made."""
 GIGA = 1e9
 
 
@@ -57,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add, modes = parser.add_argument, (*programs.MODES, "hands")
     add("--variants", nargs="*", default=[], metavar="NAME", help="or all")
     add("--modes", nargs="+", default=list(programs.MODES), choices=modes)
-    add("--batch", nargs="+", type=int, metavar="N", help="examples (default 8)")
+    add("--batch", nargs="+", type=int, metavar="N", help="default: 8; of hands, 1 to 16,384")
     add("--repeats", type=int, default=5, help="rounds that count (default 5)")
     add("--model", default="released", choices=sorted(PRESETS))
     add("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="of the model")
@@ -198,6 +200,7 @@ _REFERENCE = {
 _HANDS = {
     "ms": ("seconds", 1e-3, ".2f"),
     "times ours": ("times_ours", 1, ".1f"),
+    "MB a call": ("bytes", 1e6, ".1f"),
     "difference": ("difference", 1, _SMALL),
 }
 """Heading of a column to the key of its figure, the unit it is shown in, and how it is written."""
@@ -261,22 +264,26 @@ def benchmark(arguments: argparse.Namespace) -> Figures:
 
     with fresh_cache() as cache:
         result["matrix_gflop_s"] = matrix_gflop_s()
-        for batch in arguments.batch:
+        batches = arguments.batch or BATCHES
+        for batch in batches:
             for mode in (m for m in programs.MODES if m in arguments.modes):
                 found = measure(arguments, model, mode, batch, cache)
                 _print(mode, batch, found, result["matrix_gflop_s"])
                 short = contract(found)
                 result["batches"].setdefault(str(batch), {})[mode] = short | found
-                if batch == arguments.batch[0]:
+                if batch == batches[0]:
                     result[mode] = {"batch": batch, **short}
                     for name, figures in found["variants"].items():
                         result["variants"].setdefault(name, {})[mode] = figures
                 save()
     if "hands" in arguments.modes:
-        repeats = 3 * arguments.repeats
-        result["hands"] = hands.compare(pair, arguments.reference, HAND_BATCHES, repeats)
-        print(hands_table(result["hands"]))
-        save()
+        result["hands"] = []
+        for batch in arguments.batch or HAND_BATCHES:
+            repeats = arguments.repeats * (3 if batch <= FEW_HANDS else 1)
+            rows = hands.compare(pair, arguments.reference, batch, repeats)
+            print(hands_table(rows))
+            result["hands"] += rows
+            save()
     return result
 
 
@@ -293,7 +300,6 @@ def main(argv: list[str]) -> int:
         from dir_jax.benchmark import gpu_report
 
         return gpu_report.write(arguments, stamp())
-    arguments.batch = arguments.batch or [8]
     result = benchmark(arguments)
     figures = [f for modes in result["variants"].values() for f in modes.values()]
     return 1 if any(f["agrees"] is False for f in figures) else 0

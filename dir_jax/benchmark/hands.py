@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import itertools
 import pathlib
 import tempfile
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import numpy as np
 
 import mano_jax
 from dir_jax.benchmark.competitors import device, synchronized
-from dir_jax.benchmark.measure import Figures, attempt, time_in_turn
+from dir_jax.benchmark.measure import Figures, attempt, bytes_of_a_call, time_in_turn
 from dir_jax.compare import checkout
 from mano_jax import HandPair
 from mano_jax.constants import PARENTS
@@ -66,20 +65,6 @@ def ours(hands: HandPair, values: Inputs, mode: str) -> Run:
     return _jax_run(vertices, values, mode)
 
 
-def body_models(hands: HandPair, values: Inputs, mode: str) -> Run:
-    """The package body-models in its JAX form, under jit."""
-    from body_models.mano.jax import MANO
-
-    with tempfile.TemporaryDirectory() as folder:
-        mano_jax.save_npz(hands, folder)
-        model = MANO(model_path=pathlib.Path(folder) / "MANO_RIGHT.npz", flat_hand_mean=True)
-
-    def vertices(orient, pose, betas):
-        return model.forward_vertices(pose.reshape(-1, 15, 3), wrist_rotation=orient, shape=betas)
-
-    return _jax_run(vertices, values, mode)
-
-
 def _torch_run(vertices: Callable, values: Inputs, mode: str) -> Run:
     import torch
 
@@ -94,6 +79,29 @@ def _torch_run(vertices: Callable, values: Inputs, mode: str) -> Run:
         return synchronized(result).cpu().numpy()
 
     return run
+
+
+def body_models(hands: HandPair, values: Inputs, mode: str, form: str) -> Run:
+    """The package body-models in one of its forms: JAX under jit, torch eager, or numpy."""
+    model_class = importlib.import_module(f"body_models.mano.{form}").MANO
+    with tempfile.TemporaryDirectory() as folder:
+        mano_jax.save_npz(hands, folder)
+        model = model_class(model_path=pathlib.Path(folder) / "MANO_RIGHT.npz", flat_hand_mean=True)
+
+    def vertices(orient, pose, betas):
+        return model.forward_vertices(pose.reshape(-1, 15, 3), wrist_rotation=orient, shape=betas)
+
+    def on_device(device, *values):
+        model.to(device)
+        return vertices(*values)
+
+    if form == "jax":
+        return _jax_run(vertices, values, mode)
+    if form == "torch":
+        return _torch_run(on_device, values, mode)
+    if mode == "gradient":
+        raise ValueError("numpy has no gradients")
+    return functools.partial(vertices, *values)
 
 
 def smplx(hands: HandPair, values: Inputs, mode: str) -> Run:
@@ -142,27 +150,28 @@ def manopth(hands: HandPair, values: Inputs, mode: str, reference: str) -> Run:
 def _layers(hands: HandPair, reference: str | None) -> dict[str, Callable[..., Run]]:
     """Every layer that is installed, ours first: name to a function of inputs and mode."""
     layers: dict[str, Callable[..., Run]] = {"ours": functools.partial(ours, hands)}
-    for name, build in (("body_models", body_models), ("smplx", smplx)):
-        if importlib.util.find_spec(name):
-            layers[name] = functools.partial(build, hands)
+    installed = importlib.util.find_spec
+    if installed("body_models"):
+        forms = ("jax", "torch", "numpy") if installed("torch") else ("jax", "numpy")
+        for form in forms:
+            layers[f"body_models, {form}"] = functools.partial(body_models, hands, form=form)
+    if installed("smplx"):
+        layers["smplx"] = functools.partial(smplx, hands)
     if reference:
         layers["manopth"] = functools.partial(manopth, hands, reference=reference)
     return layers
 
 
-def compare(
-    hands: HandPair, reference: str | None, batches: list[int], repeats: int
-) -> list[Figures]:
-    """Times all layers against each other.
+def compare(hands: HandPair, reference: str | None, batch: int, repeats: int) -> list[Figures]:
+    """Times all layers against each other, `batch` hands at a time.
 
     Returns:
-      One row for each batch size, mode and layer: `batch`, `mode`, `layer`, `seconds` (median),
-      `times_ours` and `difference` (from ours, relative to ours' largest value); or, instead of
-      those, `failed` with the reason.
+      One row for each mode and layer: `batch`, `mode`, `layer`, `seconds` (median),
+      `times_ours`, `difference` (from ours, relative to ours' largest value) and `bytes` (memory
+      that a call takes and gives back, on a CPU); or, instead of those, `failed` with the reason.
     """
-    rows = []
-    for batch, mode in itertools.product(batches, MODES):
-        values = inputs(batch)
+    rows, values = [], inputs(batch)
+    for mode in MODES:
         runs = {
             name: attempt(functools.partial(build, values=values, mode=mode))
             for name, build in _layers(hands, reference).items()
@@ -176,6 +185,7 @@ def compare(
                     "seconds": found["seconds"],
                     "times_ours": found["seconds"] / seconds,
                     "difference": float(apart / np.abs(expected).max()),
+                    "bytes": bytes_of_a_call(runs[name]),
                 }
             rows.append({"batch": batch, "mode": mode, "layer": name, **found})
     return rows

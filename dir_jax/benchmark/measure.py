@@ -175,6 +175,14 @@ def peak_resident_bytes(run: Callable[[], object]) -> int | None:
     return _status("VmHWM")
 
 
+def bytes_of_a_call(run: Callable[[], object]) -> int | None:
+    """Memory that a call takes and gives back, its result included; None on a GPU, or unknown."""
+    before = peak_resident_bytes(lambda: None)
+    if jax.default_backend() != "cpu" or before is None:
+        return None
+    return max(peak_resident_bytes(run) - before, 0)
+
+
 def peak_bytes(cache: str, request: Mapping[str, Any]) -> int | None:
     """Peak memory of what a request names, in a fresh process; None when that cannot be known.
 

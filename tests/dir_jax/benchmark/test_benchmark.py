@@ -86,7 +86,7 @@ def test_a_projection_and_a_sampler_agree_with_the_defaults_with_hands_in_view()
 def test_hand_layers_give_the_same_vertices_and_gradients(monkeypatch):
     broken = lambda *_: (_ for _ in ()).throw(ValueError("no\nsuch op"))  # noqa: E731
     monkeypatch.setattr(hands, "manopth", lambda *_, **__: broken)
-    rows = hands.compare(mano_jax.open_hands(), "checkout", [2], repeats=1)
+    rows = hands.compare(mano_jax.open_hands(), "checkout", 2, repeats=1)
     assert {row["mode"] for row in rows} == {"forward", "gradient"}
     assert rows[0]["layer"] == "ours" and rows[0]["times_ours"] == 1
     for row in rows:
