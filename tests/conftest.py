@@ -5,12 +5,13 @@ import os
 import pathlib
 import tempfile
 
+from tests import QUICK_XLA
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-# Eight devices; and fusion emitters make code slowly, to be run often. Of two flags the last wins.
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_cpu_use_fusion_emitters=false "
-    + os.environ.get("XLA_FLAGS", "")
+# Eight devices. Of two flags the last wins.
+os.environ["XLA_FLAGS"] = " ".join(
+    ["--xla_force_host_platform_device_count=8", QUICK_XLA, os.environ.get("XLA_FLAGS", "")]
 )
 # Nearly all of the tests' time is compiling programs that run once.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

@@ -16,6 +16,7 @@ from configs.ablation import ROWS
 from dir_jax.training import run
 from dir_jax.training.command import parse
 from dir_jax.training.interruptions import StopRequest
+from tests import QUICK_XLA
 from tests.dir_jax.training_fixtures import QUICK_ENCODER
 from tools import ablations
 
@@ -181,8 +182,7 @@ def test_a_tiny_run_from_nothing_to_the_table(tmp_path):
     command = [sys.executable, "-m", "tools.ablations", "--small", "--rows", "no_refinement",
                "--seeds", "0", "--workdir", str(tmp_path),
                *(f"--config.{name}={value}" for name, value in fields.items())]  # fmt: skip
-    flags = "--xla_cpu_use_fusion_emitters=false"  # and one device: batches of two
-    environment = {**os.environ, "XLA_FLAGS": flags}
+    environment = {**os.environ, "XLA_FLAGS": QUICK_XLA}  # and one device: batches of two
     for starts in (1, 0):  # finished runs are kept
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stdout + done.stderr
