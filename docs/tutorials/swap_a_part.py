@@ -1,6 +1,6 @@
 """Swap a part of the refinement for your own, train both briefly, compare.
 
-Here: the graph network over a hand's joints against one dense layer over all of them.
+Here: the graph network over a hand's joints against one dense layer over all of them, T = 1.
 
 python -m docs.tutorials.swap_a_part --steps 40
 """
@@ -35,7 +35,7 @@ def train(graph, steps):
     # Four images of noise and two random hands for each: whether a part can learn these by heart
     # is all that this small comparison shows.
     hands, optimiser = mano_jax.open_hands(), optax.adam(1e-3)
-    model = dir_jax.create_model({**TINY, "graph": graph}, hands)
+    model = dir_jax.create_model({**TINY, "stages": 1, "graph": graph}, hands)
     images, targets = images_and_targets(model, 4)
 
     @jax.jit
