@@ -178,12 +178,15 @@ def _skin(
     translations = joints - matmul(world_rotations, rest[..., None])[..., 0]
     transforms = jnp.concatenate([world_rotations, translations[..., None]], axis=-1)
     transforms = transforms.transpose(0, 2, 3, 1).reshape(-1, constants.MANO_JOINTS)
-    blended = matmul(transforms, arrays.weights).reshape(batch, 3, 4, arrays.weights.shape[1])
+    blended = matmul(transforms, arrays.weights).reshape(batch, 12, arrays.weights.shape[1])
     shaped = jnp.concatenate([shaped, jnp.ones_like(shaped[:, :1])], axis=1)
-    # Four terms written out: XLA's CPU loop for a sum over this axis is forty times slower.
-    terms = jax.lax.split(blended * shaped[:, None], (1, 1, 1, 1), axis=2)
-    points = (terms[0] + terms[1] + terms[2] + terms[3])[:, :, 0]
-    return points.transpose(0, 2, 1), joints
+    # Sums written out: XLA's CPU loops over these short axes are forty times slower, also the
+    # gradient's over the three coordinates.
+    coordinates = []
+    for row in jax.lax.split(blended, (4, 4, 4), axis=1):
+        terms = jax.lax.split(row * shaped, (1, 1, 1, 1), axis=1)
+        coordinates.append(terms[0] + terms[1] + terms[2] + terms[3])
+    return jnp.concatenate(coordinates, axis=1).transpose(0, 2, 1), joints
 
 
 class HandMesh(NamedTuple):
