@@ -5,10 +5,12 @@ Reading the maps: every method against a loop over pixels.
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 from flax.core.meta import unbox
 
 from dir_jax.models import projection
@@ -121,12 +123,14 @@ def _by_loop(features, uv):
     return result
 
 
-@pytest.mark.parametrize("method", PARTS["sampling"])
-def test_every_method_reads_the_same(method):
-    generator = np.random.default_rng(0)
-    features = generator.normal(size=(2, 6, 6, 3)).astype(np.float32)
-    uv = generator.uniform(-1.4, 1.4, (2, 30, 2)).astype(np.float32)
-    uv[0, 0] = [-1, -1]  # a corner of the map: a quarter of its pixel
-    found = jax.jit(find_part("sampling", method))(features, uv)
-    np.testing.assert_allclose(found, _by_loop(features, uv), atol=2e-6)
-    np.testing.assert_allclose(found[0, 0], features[0, 0, 0] / 4, rtol=1e-5)
+class Sampling(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True, with_device=True)
+    @parameterized.parameters(*PARTS["sampling"])
+    def test_every_method_reads_the_same(self, method):
+        generator = np.random.default_rng(0)
+        features = generator.normal(size=(2, 6, 6, 3)).astype(np.float32)
+        uv = generator.uniform(-1.4, 1.4, (2, 30, 2)).astype(np.float32)
+        uv[0, 0] = [-1, -1]  # a corner of the map: a quarter of its pixel
+        found = self.variant(find_part("sampling", method))(features, uv)
+        np.testing.assert_allclose(found, _by_loop(features, uv), atol=2e-6)
+        np.testing.assert_allclose(found[0, 0], features[0, 0, 0] / 4, rtol=1e-5)
