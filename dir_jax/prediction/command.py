@@ -120,6 +120,7 @@ class Run:
         self.finder = _finder(arguments)
         if self.finder is None:
             self.detector = HandDetector()
+            self.detector.prepare()
             self.finder = detected(self.detector.hands)
         self.photo_count = self.video_count = self.frames = self.failed = self.status = 0
 

@@ -354,10 +354,12 @@ class HandDetector:
     def __init__(self, palms: Callable = find_palms, landmarks: Callable = find_landmarks):
         self._palms = palms
         self._landmarks = landmarks
-        if palms is find_palms:
-            _palm_network()
-        if landmarks is find_landmarks:
-            _landmark_network()
+
+    @staticmethod
+    def prepare() -> None:
+        """Begins to compile the shipped networks, in threads; what uses them waits."""
+        _palm_network()
+        _landmark_network()
 
     def sighting(self, image: np.ndarray, points: np.ndarray) -> SeenHand:
         """What it sees where a hand's points (21, 2) are said to be; `presence` says how surely."""
