@@ -188,6 +188,9 @@ def test_command_on_a_folder_with_a_detector(checkpoint, tmp_path, capsys, monke
             video(np.roll(noise, 10 * number, 1))
 
     class Detector:
+        def prepare(self):
+            pass
+
         def hands(self, image, thorough=True):
             count = int(image.mean() > 30) + int(image.mean() > 80)
             boxes = [(20.0, 20, 60, 60), (70.0, 30, 50, 50)][:count]
