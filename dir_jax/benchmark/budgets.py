@@ -31,9 +31,9 @@ GROWTH = 0.03
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
+    # Later versions' XLA has no such option.
+    **({"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 12) else {}),
 }
-if jax.__version_info__ < (0, 12):  # XLA's of later ones has no such option
-    QUICK["xla_cpu_use_fusion_emitters"] = False
 """The figures are of XLA's own program; the machine's code behind it may be as slow as it likes."""
 
 

@@ -31,7 +31,7 @@ import jax
 import numpy as np
 
 from dir_jax.models import mediapipe
-from dir_jax.prediction.ahead import ahead
+from dir_jax.prediction.background import in_background
 from dir_jax.prediction.photos import Box, box_around
 
 PALM_SIDE, LANDMARK_SIDE = 192, 224
@@ -163,7 +163,7 @@ def _network(function: Callable, file: str, side: int) -> Future[Callable]:
         program = jax.jit(function).lower(weights, image).compile()
         return lambda image: program(weights, image[None])
 
-    return ahead(compiled)
+    return in_background(compiled)
 
 
 def _palm_network() -> Future[Callable]:

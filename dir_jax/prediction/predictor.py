@@ -22,7 +22,7 @@ from dir_jax.models.types import (
     offset_metres,
     one_space,
 )
-from dir_jax.prediction.ahead import ahead
+from dir_jax.prediction.background import in_background
 from dir_jax.prediction.detection import HandDetector
 from dir_jax.prediction.landmarks import compile_for, on_landmarks
 from dir_jax.prediction.photos import Box, Photo, PhotoError, photo_from_image
@@ -211,11 +211,11 @@ class Predictor:
     def _program(self) -> Future[Callable]:
         images = jax.ShapeDtypeStruct((self.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
         lower = functools.partial(_answer.lower, self.loaded.model, self._variables, images)
-        return ahead(lambda: lower().compile())
+        return in_background(lambda: lower().compile())
 
     @functools.cached_property
     def _landmarks_ready(self) -> Future[None]:
-        return ahead(compile_for, self.loaded)
+        return in_background(compile_for, self.loaded)
 
     def prepare(self) -> None:
         """Begins to compile, in threads, what `photos` will wait for."""

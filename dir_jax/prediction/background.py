@@ -12,6 +12,6 @@ _THREADS = concurrent.futures.ThreadPoolExecutor(2, "compiling")
 """Two: XLA compiles on several cores, but tracing, which comes first, uses one."""
 
 
-def ahead(make: Callable[..., Made], *arguments) -> concurrent.futures.Future[Made]:
+def in_background(make: Callable[..., Made], *arguments) -> concurrent.futures.Future[Made]:
     """Begins to make something; `result()` waits for it, and raises what went wrong."""
     return _THREADS.submit(make, *arguments)
