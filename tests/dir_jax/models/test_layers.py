@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 from flax.core.meta import unbox
 
+from dir_jax.models import layers
 from dir_jax.models.joints import GraphConvolution, neighbours
 from dir_jax.models.layers import (
     AXIS,
@@ -17,6 +18,7 @@ from dir_jax.models.layers import (
     HandDense,
     Pointwise,
     Residual,
+    convolve,
     convolve_patches,
     enlarge,
 )
@@ -173,25 +175,45 @@ def test_a_bottleneck_takes_what_its_input_was_enlarged_from():
         np.testing.assert_allclose(slope, expected, atol=1e-4)
 
 
+def _plain(stride):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lambda x, kernel: jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(1, 1)] * 2, dimension_numbers=layout
+    )
+
+
+def _assert_same_slopes(x, kernel, stride, function, tolerance):
+    plain = _plain(stride)
+    np.testing.assert_allclose(function(x, kernel), plain(x, kernel), atol=1e-5)
+    weight = np.asarray(plain(x, kernel)) ** 2
+    slopes = [
+        jax.jit(jax.grad(lambda *a, f=f: (f(*a) * weight).sum(), (0, 1))) for f in (plain, function)
+    ]
+    for expected, found in zip(*(slope(x, kernel) for slope in slopes), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=tolerance)
+
+
 @pytest.mark.parametrize(("size", "stride"), [(8, 1), (9, 1), (8, 2), (9, 2)])
 def test_patches_equal_the_convolution_and_its_gradients(size, stride):
     x, kernel = _maps(size, 6), _maps(3, 6 * 5).reshape(-1)[: 9 * 6 * 5].reshape(3, 3, 6, 5)
-    padding = [(1, 1), (1, 1)]
-
-    def plain(x, kernel):
-        layout = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), padding, dimension_numbers=layout
-        )
 
     def patches(x, kernel):
-        return convolve_patches(x, kernel, (stride, stride), padding)
+        return convolve_patches(x, kernel, (stride, stride), [(1, 1)] * 2)
 
-    np.testing.assert_allclose(patches(x, kernel), plain(x, kernel), atol=1e-5)
-    weight = np.asarray(plain(x, kernel)) ** 2
-    slopes = [jax.grad(lambda *a, f=f: (f(*a) * weight).sum(), (0, 1)) for f in (plain, patches)]
-    for expected, found in zip(*(slope(x, kernel) for slope in slopes), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+    _assert_same_slopes(x, kernel, stride, patches, 1e-3)
+
+
+@pytest.mark.parametrize(("size", "stride", "loops"), [(16, 1, 0), (32, 1, 1), (64, 2, 1)])
+def test_gradients_of_large_maps_image_by_image(monkeypatch, size, stride, loops):
+    x, kernel = _maps(size, 6), _maps(3, 6 * 5).reshape(-1)[: 9 * 6 * 5].reshape(3, 3, 6, 5)
+    monkeypatch.setattr(layers, "LARGE_MAPS", (1024, x.size if loops else 0))
+
+    def convolution(x, kernel):
+        return convolve(x, kernel, (stride, stride), [(1, 1)] * 2)
+
+    _assert_same_slopes(x, kernel, stride, convolution, 1e-2)  # sums of thousands of pixels
+    slope = jax.jit(jax.grad(lambda *a: convolution(*a).sum(), 1))
+    assert ("while" in slope.lower(x, kernel).as_text()) == bool(loops)
 
 
 def test_a_layer_with_more_filters_than_pixels_uses_patches():
