@@ -2,12 +2,13 @@ import os
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dir_jax.models import mediapipe
 from dir_jax.models.config import ModelConfig
-from dir_jax.models.encoders import LandmarkEncoder
+from dir_jax.models.encoders import LandmarkEncoder, one_by_one
 from dir_jax.models.types import IMAGENET_MEAN, IMAGENET_STD
 from tools.convert_mediapipe import read_model
 
@@ -95,20 +96,30 @@ def test_equal_to_the_tensorflow_lite_runtime_itself(side, file, tensors):
 
 @pytest.mark.parametrize(("size", "kernel", "stride"), [(8, 3, 2), (7, 5, 2), (6, 5, 1), (9, 3, 2)])
 def test_shifted_products_are_the_grouped_convolution(size, kernel, stride):
+    """Their value and the gradients of all that goes in."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(2, size, size + 1, 3)).astype(np.float32)
     weights = generator.normal(size=(kernel, kernel, 3)).astype(np.float32)
     bias = generator.normal(size=3).astype(np.float32)
-    wanted = jax.lax.conv_general_dilated(
-        x,
-        weights[:, :, None],
-        (stride, stride),
-        "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=3,
-    )
-    made = mediapipe.depthwise(x, weights, bias, stride)
-    np.testing.assert_allclose(made, wanted + bias, atol=1e-5)
+
+    def grouped(x, weights, bias):
+        return bias + jax.lax.conv_general_dilated(
+            x,
+            weights[:, :, None],
+            (stride, stride),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=3,
+        )
+
+    def shifted(x, weights, bias):
+        return mediapipe.depthwise(x, weights, bias, stride)
+
+    (wanted, pull), (made, ours) = (jax.vjp(f, x, weights, bias) for f in (grouped, shifted))
+    np.testing.assert_allclose(made, wanted, atol=1e-5)
+    gradient = generator.normal(size=wanted.shape).astype(np.float32)
+    for mine, theirs in zip(ours(gradient), pull(gradient), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-5)
 
 
 def test_the_files_name_source_and_licence():
@@ -144,3 +155,19 @@ def test_the_encoder_sees_normalised_photographs_and_freezes(trained):
         np.testing.assert_allclose(maps[place][:1], wanted[place], atol=2e-4)
     own = set(variables["params"].get("mediapipe", {}))
     assert own == ({n for n in weights if not n.startswith("head.")} if trained else set())
+
+
+def test_gradients_of_images_one_by_one_are_those_of_all_at_once():
+    images = np.concatenate([picture(32), picture(32)[:, ::-1]])
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3)).astype(np.float32)
+
+    def maps(images, kernel):
+        x = jax.nn.relu6(mediapipe.depthwise(images, kernel, kernel[0, 0]))
+        return x, mediapipe.depthwise(x, kernel, kernel[0, 0], 2)
+
+    def gradient(function):
+        return jax.jit(jax.grad(lambda k: sum(jnp.square(x).sum() for x in function(k))))(kernel)
+
+    wanted = gradient(lambda kernel: maps(images, kernel))
+    made = gradient(lambda kernel: one_by_one(lambda image: maps(image, kernel), images))
+    np.testing.assert_allclose(made, wanted, rtol=1e-5)
