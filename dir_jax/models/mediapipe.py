@@ -119,27 +119,17 @@ _depthwise = jax.custom_vjp(_products, nondiff_argnums=(3,))
 
 
 def _depthwise_backward(stride, saved, gradient):
+    def by_sum(x, kernel, gradient):
+        return jax.vjp(lambda k: _products(x, k, bias, stride), kernel)[1](gradient)[0]
+
+    def by_halves(x, kernel, gradient):
+        parts = _shifted(x, kernel.shape[0], stride)
+        return jnp.stack([_sum_by_halves(part * gradient) for part in parts]).reshape(kernel.shape)
+
     x, kernel, bias = saved
-
-    def of_kernel(add):
-        def gradient_of_kernel(x, gradient):
-            parts = _shifted(x, kernel.shape[0], stride)
-            return jnp.stack([add(part * gradient) for part in parts]).reshape(kernel.shape)
-
-        return gradient_of_kernel
-
-    (of_x,) = jax.vjp(lambda x: _products(x, kernel, bias, stride), x)[1](gradient)
-    return (
-        of_x,
-        jax.lax.platform_dependent(
-            x, gradient, cpu=of_kernel(_sum_by_halves), default=of_kernel(_sum)
-        ),
-        _sum(gradient),
-    )
-
-
-def _sum(x):
-    return x.sum((0, 1, 2))
+    of_x, of_bias = jax.vjp(lambda x, b: _products(x, kernel, b, stride), x, bias)[1](gradient)
+    of_kernel = jax.lax.platform_dependent(x, kernel, gradient, cpu=by_halves, default=by_sum)
+    return of_x, of_kernel, of_bias
 
 
 def _sum_by_halves(x):
