@@ -8,13 +8,14 @@ record numbers asked for, so that a resumed run replays nothing.
 A record is stored as a `tf.train.Example`, the form TFDS reads and writes. The fields of `Record`
 are the only description of it: TFDS's features, TensorFlow's parser (`batches.py`) and the numpy
 form below are made from them. TFDS and ArrayRecord are imported only inside the functions that need
-them.
+them, so that commands answer quickly; `import_libraries` says when that is too late.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
+import importlib
 import json
 import os
 import pathlib
@@ -115,6 +116,15 @@ def encode_jpeg(image_rgb: np.ndarray) -> bytes:
     if not ok:
         raise ValueError(f"an image of shape {image_rgb.shape} could not be written as JPEG")
     return data.tobytes()
+
+
+def import_libraries() -> None:
+    """Imports what reads and writes records; to be called before threads do either.
+
+    While TFDS is being imported, whatever another thread imports may turn out to be a stand-in.
+    """
+    importlib.import_module("tensorflow_datasets.proto")
+    importlib.import_module("array_record.python.array_record_module")
 
 
 def serialize(record: Record) -> bytes:
@@ -244,6 +254,7 @@ class RecordSource(Sequence):
           files: the shards in order.
           lengths: their numbers of records.
         """
+        import_libraries()
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
         self._length = sum(lengths)

@@ -132,6 +132,7 @@ def _prepare_split(split: str, options: argparse.Namespace, hands, state: State)
     size = options.shard_size or max(_SHARD_SIZE, math.ceil(len(selection.kept) / _MAX_SHARDS))
     groups = [selection.kept[i : i + size] for i in range(0, len(selection.kept), size)]
     planned = _planned(state, split, reader, groups, options.config, hands)
+    dataset.import_libraries()
     notes = []
     with tqdm(total=len(selection.kept), desc=split, unit="image", disable=None) as progress:
         for note in in_order(lambda task: task[1] or make_shard(task[0]), planned, options.workers):

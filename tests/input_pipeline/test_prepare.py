@@ -228,6 +228,37 @@ def command(raw, output, mano, *more):
     return [sys.executable, "-m", "input_pipeline.prepare", *map(str, arguments)]
 
 
+_IMPORTS_OF_THREADS = """
+import sys, threading
+from input_pipeline import dataset, prepare
+
+class Guard:
+    def find_spec(name, path=None, target=None):
+        if threading.current_thread() is not threading.main_thread():
+            if name.split(".")[0] in ("tensorflow_datasets", "array_record"):
+                raise RuntimeError(f"{name} is imported in a thread")
+
+sys.meta_path.insert(0, Guard)
+status = prepare.main(sys.argv[1:])
+source = dataset.open_split(sys.argv[sys.argv.index("--output") + 1], "train")
+reader = threading.Thread(target=lambda: print(source[0].frame))
+reader.start()
+reader.join()
+sys.exit(status)
+"""
+
+
+@pytest.mark.slow
+def test_no_thread_imports_what_cannot_be_imported_in_two(tmp_path, mano):
+    write_raw(tmp_path / "raw", splits=("train",), frames=2, cameras=2)
+    arguments = command(tmp_path / "raw", tmp_path / "out", mano, "--workers", 2)[3:]
+    ended = subprocess.run(
+        [sys.executable, "-c", _IMPORTS_OF_THREADS, *arguments], capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "1000"
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_without_redoing_finished_shards(tmp_path, mano):
     write_raw(tmp_path / "raw", splits=("train",), frames=60, cameras=2)
@@ -235,11 +266,11 @@ def test_a_killed_run_goes_on_without_redoing_finished_shards(tmp_path, mano):
     folder = dataset.version_folder(tmp_path / "out")
     process = subprocess.Popen(
         command(tmp_path / "raw", tmp_path / "out", mano, *more),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 100
     while len(list(folder.glob(".notes/train/*.json"))) < 5 and time.monotonic() < deadline:
-        assert process.poll() is None
+        assert process.poll() is None, process.stderr.read()
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
