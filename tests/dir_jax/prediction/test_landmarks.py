@@ -86,6 +86,19 @@ def test_only_sure_landmarks_of_the_right_side_count(truth):
     assert distance_px(found, truth, 0) < 1
 
 
+@pytest.mark.parametrize("others, left", [((), 0.4), ((0.7,), 0.6)])
+def test_beside_a_hand_alone_the_network_s_word_counts_less(truth, others, left):
+    """A searched photo with one hand seen; a second, unsure sighting is one all the same."""
+    hands = (seen(truth, 0), *(seen(truth, 1, presence) for presence in others))
+    start = dataclasses.replace(
+        guess(truth), photo=truth.photo._replace(seen=hands), presence=np.array([0.6, 0.6])
+    )
+    found = on_landmarks(start, Detector())
+    assert found.fitted.tolist() == [True, False]
+    assert found.presence == pytest.approx([0.99, left])
+    assert found.present.tolist() == [True, bool(others)]
+
+
 def test_points_that_are_no_hand_leave_it(truth):
     strange = seen(truth, 0)
     strange = strange._replace(points=strange.points[::-1].copy(), depth=strange.depth * 3)
