@@ -339,7 +339,10 @@ def training(options: argparse.Namespace, config):
             weight_decay=config.optimizer.weight_decay,
         )
     )(learning_rate=0.0)
-    loss = make_loss(model, model.hands, config.loss.to_dict(), config.model.root_joint)
+    loss = make_loss(
+        model, model.hands, config.loss.to_dict(), config.model.root_joint,
+        frozen=config.optimizer.encoder_factor == 0,
+    )  # fmt: skip
     step = make_train_step(loss, optimizer, lambda _: jnp.zeros(()))
     ranges, size = config.data.augmentation, options.batch
 
