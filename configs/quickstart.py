@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.model.update(dataclasses.asdict(PRESETS["open_hands"]))
     config.data.update(
         synthesize=True,
-        synthesize_train=1600,
+        synthesize_train=800,
         synthesize_variety="plain",
     )
     # Nearly upright: the side from which an arm comes in then tells left from right.
