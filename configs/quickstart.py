@@ -30,10 +30,10 @@ def get_config() -> ConfigDict:
         rotation_degrees=15.0, blur=0.0, gain=0.1, brightness=0.02, noise=0.0
     )
     config.train.update(
-        initial_checkpoint="open_hands", batch_size=16, steps=200, checkpoint_every=100
+        initial_checkpoint="open_hands", batch_size=16, steps=100, checkpoint_every=50
     )
     config.optimizer.update(learning_rate=5e-4, warmup_steps=20, encoder_factor=0.0)
-    config.validation.every = 100
+    config.validation.every = 50
     config.evaluation.batch_size = 50
-    config.log.every = 50
+    config.log.every = 25
     return config
