@@ -17,6 +17,7 @@ import numpy as np
 from dir_jax.prediction.boxes import NoHandError, detected
 from dir_jax.prediction.detection import HandDetector
 from dir_jax.prediction.inputs import Source
+from dir_jax.prediction.landmarks import on_landmarks
 from dir_jax.prediction.photos import read_image
 from dir_jax.prediction.predictor import Predictor, Result
 from dir_jax.weights.loading import DEFAULT, load_model
@@ -34,7 +35,7 @@ def distances_percent(result: Result, frame: Frame, longer_side: float) -> np.nd
     A hand that is not drawn counts where the network has it.
     """
     found = result.photo.to_photo_px(result.stages.joints_uv[-1])
-    apart = np.full((2,), np.nan)
+    apart = np.full(2, np.nan)
     for side, valid in enumerate(frame.joint_valid):
         if valid.any():
             true = project(frame.camera.intrinsics, frame.joints_xyz[side][valid])
@@ -50,12 +51,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--split", default="test", help="default: test")
     parser.add_argument("--weights", default=DEFAULT, help=f"name or file (default: {DEFAULT})")
     options = parser.parse_args(arguments)
-    loaded = load_model(options.weights)
-    ways = {
-        "network alone": Predictor(loaded, 1, landmarks=False),
-        "with landmarks": Predictor(loaded, 1, landmarks=True),
-    }
-    look = detected(HandDetector().hands)
+    detector = HandDetector()
+    predictor = Predictor(load_model(options.weights), 1, landmarks=False)
+    look = detected(detector.hands)
     reader = open_split(options.source, options.split)
     numbers = {name: index for index, name in enumerate(reader.file_names)}
     for path, kind, box in annotated_photos(options.source, options.split):
@@ -66,8 +64,9 @@ def main(arguments: list[str]) -> int:
         except NoHandError:
             print(f"{name} ({kind}): no hand seen")
             continue
-        for way, predictor in ways.items():
-            result = next(predictor.photos([photo]))
+        alone = next(predictor.photos([photo]))
+        ways = {"network alone": alone, "with landmarks": on_landmarks(alone, detector)}
+        for way, result in ways.items():
             apart = distances_percent(result, frame, max(box[2:]))
             hands = (
                 f"{side} {value:.1f} %{'' if drawn else ' (not drawn)'}"
