@@ -78,7 +78,9 @@ def test_batch_shapes_and_side_by_side_independence(hands):
         np.testing.assert_array_equal(getattr(among_others, name)[0], values[4])
         assert getattr(single, name).shape == shape
     # One hand has a program of its own, whose rounding moves what joints cannot tell: the twist.
-    np.testing.assert_allclose(single.joints_xyz, whole.joints_xyz[4], atol=1e-6)
+    # The search ends where the cost no longer falls, in float32: known to the square root of its
+    # rounding, 3e-4 of the 3 mm that the residuals are long, 1e-6 m. Of 60 hands, the worst: 4e-6.
+    np.testing.assert_allclose(single.joints_xyz, whole.joints_xyz[4], atol=1e-5)
 
 
 def test_rigid_start_is_exact_and_never_mirrors(hands):
