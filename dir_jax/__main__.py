@@ -29,7 +29,7 @@ COMMANDS = {
 }
 """Name: (module with a `main`, what it does)."""
 
-COLLECT_EVERY = 100_000
+COLLECT_EVERY = 10_000
 """New objects after which Python looks for unreachable ones. Imports and tracing make millions that
 stay; looking through them at Python's 700 took an eighth of `predict.py`'s time for one photo."""
 

@@ -27,7 +27,7 @@ import jax
 import pytest
 
 # Looking for garbage every 700 objects, as Python does, takes a sixteenth of the tests' time.
-gc.set_threshold(100_000)
+gc.set_threshold(10_000)
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
