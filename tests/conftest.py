@@ -1,7 +1,6 @@
 """Shared test set-up: programs are compiled fast rather than well, and once; eight devices."""
 
 import collections
-import gc
 import os
 import pathlib
 import tempfile
@@ -25,9 +24,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import jax
 import pytest
-
-# Looking for garbage every 700 objects, as Python does, takes a sixteenth of the tests' time.
-gc.set_threshold(10_000)
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
