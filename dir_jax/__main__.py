@@ -31,7 +31,7 @@ COMMANDS = {
 
 COLLECT_EVERY = 10_000
 """New objects after which Python looks for unreachable ones. Imports and tracing make millions that
-stay; looking through them at Python's 700 took an eighth of `predict.py`'s time for one photo."""
+stay; looking through them at Python's 700 took a tenth of `predict.py`'s time for one photo."""
 
 
 @command
